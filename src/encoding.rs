@@ -1,0 +1,57 @@
+//! Base64 (RFC 4648, section 4) of values whose length is known.
+
+use base64::{
+    Engine as _,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+
+/// Padding may be left out. Bits past the last byte must be zero: no encoder sets them.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Decodes into `buffer` and returns the part of it that was filled; `None` where the text is not
+/// base64 or holds more.
+///
+/// The buffer must have two bytes to spare: the decoder wants room for whole groups of three.
+pub(crate) fn decode<'b>(text: &str, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    let length = BASE64.decode_slice(text, buffer).ok()?;
+    buffer.get(..length)
+}
+
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    BASE64.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_is_optional_and_everything_else_is_strict() {
+        let mut buffer = [0; 6];
+        for text in ["AQIDBA==", "AQIDBA"] {
+            assert_eq!(decode(text, &mut buffer), Some(&[1, 2, 3, 4][..]));
+        }
+        for text in [
+            "AQIDBB==",
+            "AQIDBA===",
+            "AQID BA",
+            "AQIDB",
+            "AQIDBA==\n",
+            "-_-_",
+            "=",
+        ] {
+            assert_eq!(decode(text, &mut buffer), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_longer_text_does_not_overrun() {
+        let mut buffer = [0; 6];
+        assert_eq!(decode(&"A".repeat(100), &mut buffer), None);
+    }
+}

@@ -1,0 +1,155 @@
+use std::time::Duration;
+
+use crate::Schemes;
+
+/// Why a delivery was refused.
+///
+/// No variant holds a secret or an expected signature, so that an error may be logged and may be
+/// answered to the sender.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// One of the three `webhook-` headers is absent.
+    #[error("the header {name} is missing")]
+    MissingHeader {
+        /// The header's name.
+        name: &'static str,
+    },
+    /// One of the three `webhook-` headers is malformed.
+    #[error("the header {name} is malformed: {reason}")]
+    InvalidHeader {
+        /// The header's name.
+        name: &'static str,
+        /// What was found and what was expected.
+        reason: &'static str,
+    },
+    /// One of the three `webhook-` headers is given more than once.
+    ///
+    /// Two values would let the receiver and whatever stands in front of it disagree about
+    /// which one counts.
+    #[error("the header {name} is given more than once")]
+    DuplicateHeader {
+        /// The header's name.
+        name: &'static str,
+    },
+    /// The attempt is older than the [replay window](crate::ReplayWindow) allows.
+    #[error("webhook-timestamp is {} s old, {} s are allowed", age.as_secs(), allowed.as_secs())]
+    TimestampTooOld {
+        /// The receiver's clock minus `webhook-timestamp`.
+        age: Duration,
+        /// How old an attempt may be.
+        allowed: Duration,
+    },
+    /// The attempt lies further ahead of the receiver's clock than the
+    /// [replay window](crate::ReplayWindow) allows.
+    #[error("webhook-timestamp is {} s ahead, {} s are allowed", ahead.as_secs(), allowed.as_secs())]
+    TimestampTooNew {
+        /// `webhook-timestamp` minus the receiver's clock.
+        ahead: Duration,
+        /// How far ahead an attempt may be.
+        allowed: Duration,
+    },
+    /// There are signatures, but none of a scheme that the verifier is configured for.
+    #[error("webhook-signature offers {offered}, this verifier is configured for {configured}")]
+    NoUsableScheme {
+        /// The schemes of the delivery's signature entries.
+        offered: Schemes,
+        /// The schemes that the verifier can check.
+        configured: Schemes,
+    },
+    /// There are signatures of a configured scheme, and none of them matches.
+    ///
+    /// Where the sender is genuine, either the key is another one, or the body is not, byte for
+    /// byte, the one that was received.
+    #[error("no {tried} signature matches: either the key or the raw body is another one")]
+    SignatureMismatch {
+        /// The schemes whose signatures were checked.
+        tried: Schemes,
+    },
+}
+
+impl Error {
+    /// A stable name for this kind of error, for logs, metrics and answers.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::MissingHeader { .. } => "missing_header",
+            Self::InvalidHeader { .. } => "invalid_header",
+            Self::DuplicateHeader { .. } => "duplicate_header",
+            Self::TimestampTooOld { .. } => "timestamp_too_old",
+            Self::TimestampTooNew { .. } => "timestamp_too_new",
+            Self::NoUsableScheme { .. } => "no_usable_scheme",
+            Self::SignatureMismatch { .. } => "signature_mismatch",
+        }
+    }
+
+    /// The HTTP status code to answer with: 400 where the request is malformed or late, 401 where
+    /// its signature does not convince.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        match self {
+            Self::MissingHeader { .. }
+            | Self::InvalidHeader { .. }
+            | Self::DuplicateHeader { .. }
+            | Self::TimestampTooOld { .. }
+            | Self::TimestampTooNew { .. } => 400,
+            Self::NoUsableScheme { .. } | Self::SignatureMismatch { .. } => 401,
+        }
+    }
+}
+
+/// Lets [`Verifier::verify`](crate::Verifier::verify) take headers that can't be malformed.
+impl From<std::convert::Infallible> for Error {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// Why an authenticated payload is not the event, or the type, that was asked for.
+///
+/// The sender is genuine, so this is not an [`Error`]: whether to acknowledge such a delivery
+/// (and look at it later) or to have it sent again is the application's choice.
+#[derive(Debug, thiserror::Error)]
+#[error("the delivery is authentic, but its payload can't be read: {0}")]
+pub struct PayloadError(#[source] pub(crate) serde_json::Error);
+
+/// Why a [`Verifier`](crate::Verifier) can't be built from what was given.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The text is not a signing secret.
+    #[error("the signing secret can't be used: {reason}")]
+    InvalidSecret {
+        /// What was found and how to mend it; never a part of the secret.
+        reason: &'static str,
+    },
+    /// There are more signing secrets than a rotation needs.
+    #[error("{given} signing secrets are given, {allowed} are allowed")]
+    TooManySecrets {
+        /// How many were given.
+        given: usize,
+        /// How many are allowed.
+        allowed: usize,
+    },
+    /// The verifier has nothing to verify with, and would refuse every delivery.
+    #[error("there is no signing secret to verify with")]
+    NothingToVerifyWith,
+    /// The replay window is wider than [`ReplayWindow::MAX`](crate::ReplayWindow::MAX).
+    #[error("the replay window spans {} s, {} s are allowed", given.as_secs(), allowed.as_secs())]
+    WindowTooWide {
+        /// The wider side that was given.
+        given: Duration,
+        /// The widest that is allowed.
+        allowed: Duration,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_stays_small_enough_to_return_by_value() {
+        assert!(size_of::<Error>() <= 48);
+    }
+}

@@ -1,0 +1,3 @@
+//! The signature schemes, a file each.
+
+pub(crate) mod hmac;

@@ -1,0 +1,235 @@
+use std::fmt;
+
+/// How a delivery was signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Scheme {
+    /// HMAC-SHA256 under a shared [signing secret](crate::Secret): project-level webhooks
+    /// (Standard Webhooks 1.0.0, RFC 2104).
+    V1,
+    /// Ed25519 under one of Google's keys: per-request webhooks (Standard Webhooks 1.0.0,
+    /// RFC 8032).
+    V1a,
+    /// A compact JWT under one of Google's keys: per-request webhooks (RFC 7515, RFC 7519).
+    Jwt,
+}
+
+impl Scheme {
+    pub(crate) const ALL: [Self; 3] = [Self::V1, Self::V1a, Self::Jwt];
+
+    /// The scheme's name: `v1`, `v1a` or `jwt`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V1a => "v1a",
+            Self::Jwt => "jwt",
+        }
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A set of signature schemes, as an [`Error`] reports them.
+///
+/// Displays as the names that stand in `webhook-signature`, such as `v1, v1a`.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Schemes {
+    known: u8,
+    unknown: bool,
+}
+
+impl Schemes {
+    /// Whether the scheme is in this set.
+    #[must_use]
+    pub const fn contains(self, scheme: Scheme) -> bool {
+        self.known & (1 << scheme as u8) != 0
+    }
+
+    /// Adds a scheme, or, for `None`, that there is one without a name here.
+    pub(crate) const fn insert(&mut self, scheme: Option<Scheme>) {
+        match scheme {
+            Some(scheme) => self.known |= 1 << scheme as u8,
+            None => self.unknown = true,
+        }
+    }
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.known == 0 && !self.unknown
+    }
+}
+
+impl fmt::Display for Schemes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = Scheme::ALL
+            .into_iter()
+            .filter(|scheme| self.contains(*scheme));
+        let names = known
+            .map(Scheme::as_str)
+            .chain(self.unknown.then_some("an unknown scheme"));
+        for (position, name) in names.enumerate() {
+            if position > 0 {
+                f.write_str(", ")?;
+            }
+            f.write_str(name)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Schemes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Schemes({self})")
+    }
+}
+
+/// The value of `webhook-signature`, with at least one well-formed entry.
+#[derive(Clone, Copy)]
+pub(crate) struct SignatureEntries<'a> {
+    list: &'a str,
+    /// What the well-formed entries are signed with.
+    offered: Schemes,
+}
+
+/// One entry of `webhook-signature`; what follows the version is not decoded yet.
+#[derive(Clone, Copy)]
+pub(crate) enum SignatureEntry<'a> {
+    /// `v1,<base64>`
+    V1(&'a str),
+    /// `v1a,<base64>`
+    V1a,
+    /// A compact JWT: three segments without a comma.
+    Jwt,
+    /// A version that this crate does not know. Senders may add some beside the known ones.
+    Unknown,
+}
+
+impl<'a> SignatureEntries<'a> {
+    /// In bytes. A rotation needs some 300, a JWT some 1,500.
+    const MAX_LENGTH: usize = 8 * 1024;
+    const MAX_ENTRIES: usize = 16;
+
+    pub(crate) fn parse(value: &'a [u8]) -> Result<Self, &'static str> {
+        if value.len() > Self::MAX_LENGTH {
+            return Err("it is longer than 8192 bytes");
+        }
+        let list = str::from_utf8(value)
+            .ok()
+            .filter(|list| list.is_ascii())
+            .ok_or("it has bytes that are not ASCII")?;
+        if pieces(list).nth(Self::MAX_ENTRIES).is_some() {
+            return Err("it has more than 16 entries");
+        }
+        let mut offered = Schemes::default();
+        for entry in pieces(list).filter_map(SignatureEntry::parse) {
+            offered.insert(entry.scheme());
+        }
+        if offered.is_empty() {
+            return Err("it has no entry of the form `version,signature`, and is not a JWT");
+        }
+        Ok(Self { list, offered })
+    }
+
+    pub(crate) const fn offered(self) -> Schemes {
+        self.offered
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = SignatureEntry<'a>> {
+        pieces(self.list).filter_map(SignatureEntry::parse)
+    }
+}
+
+/// The entries are separated by spaces (Standard Webhooks 1.0.0).
+fn pieces(list: &str) -> impl Iterator<Item = &str> {
+    list.split(' ').filter(|piece| !piece.is_empty())
+}
+
+impl<'a> SignatureEntry<'a> {
+    /// `None` for what is malformed: it must not cost a delivery the good entries beside it.
+    fn parse(piece: &'a str) -> Option<Self> {
+        match piece.split_once(',') {
+            Some(("v1", signature)) => Some(Self::V1(signature)),
+            Some(("v1a", _)) => Some(Self::V1a),
+            Some(("", _)) => None,
+            Some(_) => Some(Self::Unknown),
+            None => (piece.split('.').count() == 3).then_some(Self::Jwt),
+        }
+    }
+
+    const fn scheme(self) -> Option<Scheme> {
+        match self {
+            Self::V1(_) => Some(Scheme::V1),
+            Self::V1a => Some(Scheme::V1a),
+            Self::Jwt => Some(Scheme::Jwt),
+            Self::Unknown => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offered(value: &str) -> Result<String, &'static str> {
+        SignatureEntries::parse(value.as_bytes()).map(|entries| entries.offered().to_string())
+    }
+
+    #[test]
+    fn a_set_of_schemes_reads_as_the_names_in_the_header() {
+        let mut schemes = Schemes::default();
+        assert!(schemes.is_empty());
+        schemes.insert(Some(Scheme::V1a));
+        schemes.insert(None);
+        schemes.insert(Some(Scheme::V1));
+        assert_eq!(schemes.to_string(), "v1, v1a, an unknown scheme");
+        assert!(schemes.contains(Scheme::V1a) && !schemes.contains(Scheme::Jwt));
+    }
+
+    #[test]
+    fn entries_of_each_kind_are_told_apart() {
+        assert_eq!(offered("v1,AAAA").unwrap(), "v1");
+        assert_eq!(offered("v1a,AAAA v1,AAAA").unwrap(), "v1, v1a");
+        assert_eq!(offered("eyJh.eyJi.c2ln").unwrap(), "jwt");
+        assert_eq!(offered("v2,AAAA").unwrap(), "an unknown scheme");
+        assert_eq!(offered("V1,AAAA").unwrap(), "an unknown scheme");
+    }
+
+    #[test]
+    fn extra_spaces_are_harmless() {
+        assert_eq!(
+            offered("  v1,AAAA   v9,BBBB ").unwrap(),
+            "v1, an unknown scheme"
+        );
+    }
+
+    #[test]
+    fn a_malformed_entry_does_not_cost_the_good_one_beside_it() {
+        assert_eq!(offered("AAAA v1,AAAA ,AAAA").unwrap(), "v1");
+    }
+
+    #[test]
+    fn a_header_without_a_well_formed_entry_is_refused() {
+        for value in ["", " ", "AAAA", ",AAAA", "a.b", "a.b.c.d.e", "v1"] {
+            assert!(
+                offered(value).unwrap_err().contains("no entry"),
+                "{value:?}"
+            );
+        }
+        assert!(offered("v1,\u{e9}").unwrap_err().contains("ASCII"));
+        assert!(SignatureEntries::parse(b"v1,\xff").is_err());
+    }
+
+    #[test]
+    fn the_bounds_are_exact() {
+        let entries = |count| vec!["v1,AAAA"; count].join(" ");
+        assert!(offered(&entries(16)).is_ok());
+        assert!(offered(&entries(17)).unwrap_err().contains("16 entries"));
+        let long = |length: usize| format!("v1,{}", "A".repeat(length - 3));
+        assert!(offered(&long(8192)).is_ok());
+        assert!(offered(&long(8193)).unwrap_err().contains("8192 bytes"));
+    }
+}

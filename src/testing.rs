@@ -1,0 +1,138 @@
+//! Deliveries signed as Google signs them, to test a handler with.
+//!
+//! Enable the feature `testing` in `[dev-dependencies]` only.
+//!
+//! ```
+//! use gemini_webhooks::{EventType, Secret, Verifier, testing::{Signer, sample}};
+//! use time::OffsetDateTime;
+//!
+//! let secret = Secret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")?;
+//! let signer = Signer::v1(&secret);
+//! let verifier = Verifier::builder().secret(secret).build()?;
+//!
+//! let sent = signer.sign("msg_1", OffsetDateTime::now_utc(), sample(&EventType::VideoGenerated));
+//! let delivery = verifier.verify(&sent, &sent.body)?;
+//! assert_eq!(delivery.event()?.event_type(), EventType::VideoGenerated);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::fmt::Write as _;
+
+use time::OffsetDateTime;
+
+use crate::{Error, EventType, Secret, WebhookHeaders, encoding};
+
+/// Signs deliveries as Google would.
+#[derive(Debug, Clone)]
+pub struct Signer {
+    secrets: Vec<Secret>,
+}
+
+impl Signer {
+    /// Signs as for a project-level webhook: HMAC-SHA256 under its signing secret.
+    #[must_use]
+    pub fn v1(secret: &Secret) -> Self {
+        Self {
+            secrets: vec![secret.clone()],
+        }
+    }
+
+    /// Adds a signature under another secret, as in the overlap of a rotation.
+    #[must_use]
+    pub fn and_v1(mut self, secret: &Secret) -> Self {
+        self.secrets.push(secret.clone());
+        self
+    }
+
+    /// Makes an attempt to deliver: `id` is the `webhook-id`, the same for each attempt of one
+    /// delivery, and `attempted_at` becomes the `webhook-timestamp` (its fraction is dropped).
+    ///
+    /// Nothing is checked, so that a test can also make what no honest sender would.
+    #[must_use]
+    pub fn sign(
+        &self,
+        id: impl Into<String>,
+        attempted_at: OffsetDateTime,
+        body: impl Into<Vec<u8>>,
+    ) -> SignedDelivery {
+        let (id, body) = (id.into(), body.into());
+        let timestamp = attempted_at.unix_timestamp().to_string();
+        let content = [id.as_bytes(), b".", timestamp.as_bytes(), b".", &body];
+        let mut signature = String::new();
+        for secret in &self.secrets {
+            let separator = if signature.is_empty() { "" } else { " " };
+            let tag = encoding::encode(&secret.tag(content));
+            // Writing to a `String` can't fail.
+            let _ = write!(signature, "{separator}v1,{tag}");
+        }
+        SignedDelivery {
+            id,
+            timestamp,
+            signature,
+            body,
+        }
+    }
+}
+
+/// An attempt to deliver, as it stands in the HTTP request.
+///
+/// All of it can be changed, to see that a handler notices.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SignedDelivery {
+    /// The header `webhook-id`.
+    pub id: String,
+    /// The header `webhook-timestamp`.
+    pub timestamp: String,
+    /// The header `webhook-signature`.
+    pub signature: String,
+    /// The request's body.
+    pub body: Vec<u8>,
+}
+
+impl SignedDelivery {
+    /// The names and values of the three headers, for any HTTP client.
+    #[must_use]
+    pub fn headers(&self) -> [(&'static str, &str); 3] {
+        let [id, timestamp, signature] = crate::headers::NAMES;
+        [
+            (id, &self.id),
+            (timestamp, &self.timestamp),
+            (signature, &self.signature),
+        ]
+    }
+}
+
+impl<'a> TryFrom<&'a SignedDelivery> for WebhookHeaders<'a> {
+    type Error = Error;
+
+    fn try_from(delivery: &'a SignedDelivery) -> Result<Self, Error> {
+        Self::from_pairs(delivery.headers())
+    }
+}
+
+/// The body of an event of the given type, as the service's documentation shows it.
+#[must_use]
+pub fn sample(event_type: &EventType) -> String {
+    let data = match event_type {
+        EventType::BatchSucceeded => {
+            r#"{"id":"batch_123456","output_file_uri":"gs://my-bucket/results.jsonl"}"#
+        }
+        EventType::BatchCancelled | EventType::BatchExpired => r#"{"id":"batch_123456"}"#,
+        EventType::BatchFailed => {
+            r#"{"id":"batch_123456","error_code":"INVALID_ARGUMENT","error_message":"row 7: bad request"}"#
+        }
+        EventType::InteractionRequiresAction
+        | EventType::InteractionCompleted
+        | EventType::InteractionCancelled => r#"{"id":"interaction_123456"}"#,
+        EventType::InteractionFailed => {
+            r#"{"id":"interaction_123456","error_code":"INTERNAL","error_message":"the agent stopped"}"#
+        }
+        EventType::VideoGenerated => {
+            r#"{"id":"operation_123456","output_file_uri":"gs://my-bucket/video.mp4","file_name":"files/video_123456"}"#
+        }
+        EventType::Unknown(_) => r#"{"id":"123456"}"#,
+    };
+    let name = serde_json::Value::from(event_type.as_str());
+    format!(r#"{{"type":{name},"version":"v1","timestamp":"2026-01-22T12:00:00Z","data":{data}}}"#)
+}

@@ -1,0 +1,256 @@
+use std::fmt;
+
+use serde::Deserialize;
+use time::OffsetDateTime;
+
+use crate::{
+    ConfigError, Error, Event, PayloadError, ReplayWindow, Scheme, Schemes, Secret, WebhookHeaders,
+    scheme,
+};
+
+/// Verifies deliveries: their signature and their time.
+///
+/// It holds no lock and no global, does no I/O and never waits: one `Verifier` is shared by all
+/// threads, for instance in an `Arc` or a `static`.
+///
+/// ```
+/// use gemini_webhooks::{Secret, Verifier};
+///
+/// let verifier = Verifier::builder()
+///     .secret(Secret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")?)
+///     .build()?;
+/// # Ok::<(), gemini_webhooks::ConfigError>(())
+/// ```
+#[derive(Debug)]
+pub struct Verifier {
+    secrets: Vec<Secret>,
+    window: ReplayWindow,
+}
+
+impl Verifier {
+    /// Starts the configuration of a verifier.
+    pub fn builder() -> VerifierBuilder {
+        VerifierBuilder {
+            secrets: Vec::new(),
+            window: ReplayWindow::default(),
+        }
+    }
+
+    /// Verifies a delivery at the current time of the system's clock.
+    ///
+    /// `headers` are a request's: an `&http::HeaderMap` (feature `http`) or [`WebhookHeaders`].
+    /// `body` is the request's body exactly as received. Parsing it and writing it again, as a
+    /// framework's JSON extractor does, changes bytes that are signed.
+    ///
+    /// The size of the body is for the caller to bound, before it is read: a MAC has to be
+    /// computed over all of it. Google's events have a few hundred bytes; 1 MiB is generous.
+    ///
+    /// # Errors
+    ///
+    /// In the order of the checks, of which each costs less than those after it:
+    /// - [`Error::MissingHeader`], [`Error::DuplicateHeader`], [`Error::InvalidHeader`]
+    /// - [`Error::TimestampTooOld`], [`Error::TimestampTooNew`]
+    /// - [`Error::NoUsableScheme`]
+    /// - [`Error::SignatureMismatch`]
+    pub fn verify<'a, H>(&self, headers: H, body: &'a [u8]) -> Result<Delivery<'a>, Error>
+    where
+        H: TryInto<WebhookHeaders<'a>>,
+        Error: From<H::Error>,
+    {
+        self.verify_at(headers, body, OffsetDateTime::now_utc())
+    }
+
+    /// Verifies a delivery as of a given time: for tests, and for callers with a clock of their
+    /// own.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`verify`](Self::verify).
+    ///
+    /// ```
+    /// use gemini_webhooks::{Secret, Verifier, WebhookHeaders};
+    /// use time::OffsetDateTime;
+    ///
+    /// let verifier = Verifier::builder()
+    ///     .secret(Secret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")?)
+    ///     .build()?;
+    /// let headers = WebhookHeaders::new(
+    ///     "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
+    ///     "1649367553",
+    ///     "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=",
+    /// )?;
+    /// let body = br#"{"email":"test@example.com","username":"test_user"}"#;
+    /// let now = OffsetDateTime::from_unix_timestamp(1_649_367_600)?;
+    ///
+    /// let delivery = verifier.verify_at(headers, body, now)?;
+    /// assert_eq!(delivery.payload(), body);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn verify_at<'a, H>(
+        &self,
+        headers: H,
+        body: &'a [u8],
+        now: OffsetDateTime,
+    ) -> Result<Delivery<'a>, Error>
+    where
+        H: TryInto<WebhookHeaders<'a>>,
+        Error: From<H::Error>,
+    {
+        self.check(headers.try_into()?, body, now)
+    }
+
+    fn check<'a>(
+        &self,
+        headers: WebhookHeaders<'a>,
+        body: &'a [u8],
+        now: OffsetDateTime,
+    ) -> Result<Delivery<'a>, Error> {
+        let attempted_at = self.window.admit(headers.unix_timestamp(), now)?;
+        let signatures = headers.signatures();
+        let mut tried = Schemes::default();
+        if !self.secrets.is_empty() && signatures.offered().contains(Scheme::V1) {
+            tried.insert(Some(Scheme::V1));
+            let content = headers.signed_content(body);
+            if scheme::hmac::verify(&self.secrets, content, signatures.iter()) {
+                return Ok(Delivery {
+                    id: headers.id(),
+                    attempted_at,
+                    scheme: Scheme::V1,
+                    payload: body,
+                });
+            }
+        }
+        if tried.is_empty() {
+            return Err(Error::NoUsableScheme {
+                offered: signatures.offered(),
+                configured: self.configured(),
+            });
+        }
+        Err(Error::SignatureMismatch { tried })
+    }
+
+    fn configured(&self) -> Schemes {
+        let mut schemes = Schemes::default();
+        if !self.secrets.is_empty() {
+            schemes.insert(Some(Scheme::V1));
+        }
+        schemes
+    }
+}
+
+/// Configures a [`Verifier`].
+#[derive(Debug)]
+#[must_use]
+pub struct VerifierBuilder {
+    secrets: Vec<Secret>,
+    window: ReplayWindow,
+}
+
+impl VerifierBuilder {
+    const MAX_SECRETS: usize = 8;
+
+    /// Adds a signing secret of a project-level webhook. During a rotation, and for several
+    /// webhooks, call it once for each secret that is in use, at most 8 times.
+    pub fn secret(mut self, secret: Secret) -> Self {
+        self.secrets.push(secret);
+        self
+    }
+
+    /// Sets the replay window. The default is 300 s back and 300 s ahead.
+    pub fn window(self, window: ReplayWindow) -> Self {
+        Self { window, ..self }
+    }
+
+    /// Builds the verifier.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NothingToVerifyWith`], [`ConfigError::TooManySecrets`] or
+    /// [`ConfigError::WindowTooWide`].
+    pub fn build(self) -> Result<Verifier, ConfigError> {
+        let window = self.window.check()?;
+        match self.secrets.len() {
+            0 => Err(ConfigError::NothingToVerifyWith),
+            given if given > Self::MAX_SECRETS => Err(ConfigError::TooManySecrets {
+                given,
+                allowed: Self::MAX_SECRETS,
+            }),
+            _ => Ok(Verifier {
+                secrets: self.secrets,
+                window,
+            }),
+        }
+    }
+}
+
+/// A delivery that is authentic and inside the replay window. Only a successful verification
+/// makes one.
+///
+/// It may still be one that was received before: deliveries come at least once. Its
+/// [`id`](Self::id) tells.
+#[derive(Clone)]
+pub struct Delivery<'a> {
+    id: &'a str,
+    attempted_at: OffsetDateTime,
+    scheme: Scheme,
+    payload: &'a [u8],
+}
+
+impl Delivery<'_> {
+    /// `webhook-id`: the same for all attempts of this delivery, and so its idempotency key.
+    ///
+    /// 1 to 256 visible ASCII characters without a full stop.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.id
+    }
+
+    /// When this attempt was sent (UTC, whole seconds). When the event itself happened is
+    /// [`Event::occurred_at`].
+    #[must_use]
+    pub fn attempted_at(&self) -> OffsetDateTime {
+        self.attempted_at
+    }
+
+    /// How the delivery was signed.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The authenticated bytes. They need be neither UTF-8 nor JSON.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        self.payload
+    }
+
+    /// Parses the payload as an event.
+    ///
+    /// # Errors
+    ///
+    /// [`PayloadError`] where the payload is not JSON, lacks a member that its type documents, or
+    /// has a member twice. Types and members that this crate does not know are no error.
+    pub fn event(&self) -> Result<Event, PayloadError> {
+        self.json()
+    }
+
+    /// Parses the payload as a type of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// [`PayloadError`] where the payload is not JSON, or `T` refuses it.
+    pub fn json<'s, T: Deserialize<'s>>(&'s self) -> Result<T, PayloadError> {
+        serde_json::from_slice(self.payload).map_err(PayloadError)
+    }
+}
+
+/// Leaves the payload out: it may hold what does not belong into logs.
+impl fmt::Debug for Delivery<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("id", &self.id)
+            .field("attempted_at", &self.attempted_at)
+            .field("scheme", &self.scheme)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,175 @@
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::{ConfigError, Error};
+
+/// How far a delivery's `webhook-timestamp` may lie from the receiver's clock.
+///
+/// The default is 300 s back and 300 s ahead, as Standard Webhooks 1.0.0 recommends. Both edges
+/// belong to the window, and whole seconds are compared: `webhook-timestamp` has no fractions.
+///
+/// Within the window a captured delivery can be sent again. Only remembering each `webhook-id`
+/// stops that; the window bounds for how long it must be remembered.
+///
+/// ```
+/// use std::time::Duration;
+/// use gemini_webhooks::ReplayWindow;
+///
+/// let strict = ReplayWindow::default().back(Duration::from_secs(60)).ahead(Duration::from_secs(5));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplayWindow {
+    back: Duration,
+    ahead: Duration,
+}
+
+impl ReplayWindow {
+    /// The widest either side may be: 24 hours, as long as the service retries.
+    pub const MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// Sets how old an attempt may be; fractions of a second make no difference.
+    ///
+    /// [`VerifierBuilder::build`](crate::VerifierBuilder::build) refuses more than
+    /// [`MAX`](Self::MAX).
+    #[must_use]
+    pub const fn back(self, back: Duration) -> Self {
+        Self { back, ..self }
+    }
+
+    /// Sets how far ahead of the receiver's clock an attempt may be; fractions of a second
+    /// make no difference.
+    ///
+    /// [`VerifierBuilder::build`](crate::VerifierBuilder::build) refuses more than
+    /// [`MAX`](Self::MAX).
+    #[must_use]
+    pub const fn ahead(self, ahead: Duration) -> Self {
+        Self { ahead, ..self }
+    }
+
+    pub(crate) fn check(self) -> Result<Self, ConfigError> {
+        match self.back.max(self.ahead) {
+            wide if wide > Self::MAX => Err(ConfigError::WindowTooWide {
+                given: wide,
+                allowed: Self::MAX,
+            }),
+            _ => Ok(self),
+        }
+    }
+
+    /// The time of an attempt, if it lies within this window around `now`.
+    ///
+    /// `timestamp` is in Unix seconds and not negative.
+    pub(crate) fn admit(
+        self,
+        timestamp: i64,
+        now: OffsetDateTime,
+    ) -> Result<OffsetDateTime, Error> {
+        let difference = timestamp.saturating_sub(now.unix_timestamp());
+        let distance = Duration::from_secs(difference.unsigned_abs());
+        if difference < 0 && distance > self.back {
+            return Err(Error::TimestampTooOld {
+                age: distance,
+                allowed: self.back,
+            });
+        }
+        let too_new = Error::TimestampTooNew {
+            ahead: distance,
+            allowed: self.ahead,
+        };
+        if difference > 0 && distance > self.ahead {
+            return Err(too_new);
+        }
+        // Past the last year that `time` knows there is no attempt to admit, whatever the clock.
+        OffsetDateTime::from_unix_timestamp(timestamp).map_err(|_| too_new)
+    }
+}
+
+impl Default for ReplayWindow {
+    fn default() -> Self {
+        Self {
+            back: Duration::from_secs(300),
+            ahead: Duration::from_secs(300),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_780_000_000;
+
+    fn admit(window: ReplayWindow, timestamp: i64) -> Result<OffsetDateTime, Error> {
+        let now = OffsetDateTime::from_unix_timestamp(NOW).unwrap();
+        window.admit(timestamp, now)
+    }
+
+    #[test]
+    fn a_timestamp_exactly_at_the_edge_is_accepted() {
+        for timestamp in [NOW - 300, NOW, NOW + 300] {
+            let attempted_at = admit(ReplayWindow::default(), timestamp).unwrap();
+            assert_eq!(attempted_at.unix_timestamp(), timestamp);
+        }
+    }
+
+    #[test]
+    fn a_second_past_either_edge_is_refused_with_the_difference() {
+        let old = admit(ReplayWindow::default(), NOW - 301).unwrap_err();
+        assert_eq!(
+            old.to_string(),
+            "webhook-timestamp is 301 s old, 300 s are allowed"
+        );
+        let new = admit(ReplayWindow::default(), NOW + 301).unwrap_err();
+        assert_eq!(
+            new.to_string(),
+            "webhook-timestamp is 301 s ahead, 300 s are allowed"
+        );
+    }
+
+    #[test]
+    fn a_fraction_of_the_current_second_does_not_narrow_the_window() {
+        let now = OffsetDateTime::from_unix_timestamp_nanos(1_780_000_000_999_999_999).unwrap();
+        assert!(ReplayWindow::default().admit(NOW - 300, now).is_ok());
+        assert!(ReplayWindow::default().admit(NOW - 301, now).is_err());
+    }
+
+    #[test]
+    fn each_side_is_set_by_itself() {
+        let window = ReplayWindow::default()
+            .back(Duration::from_secs(10))
+            .ahead(Duration::ZERO);
+        assert!(admit(window, NOW - 10).is_ok());
+        assert!(admit(window, NOW - 11).is_err());
+        assert!(admit(window, NOW).is_ok());
+        assert!(admit(window, NOW + 1).is_err());
+    }
+
+    #[test]
+    fn extreme_clocks_and_timestamps_are_refused_without_a_panic() {
+        let wide = ReplayWindow::default()
+            .back(Duration::MAX)
+            .ahead(Duration::MAX);
+        for now in [
+            OffsetDateTime::from_unix_timestamp(-62_135_596_800).unwrap(),
+            OffsetDateTime::UNIX_EPOCH,
+            OffsetDateTime::from_unix_timestamp(253_402_300_799).unwrap(),
+        ] {
+            for timestamp in [i64::MAX - 1, i64::MAX] {
+                let error = wide.admit(timestamp, now).unwrap_err();
+                assert_eq!(error.code(), "timestamp_too_new");
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_wider_than_the_retries_is_refused() {
+        let day = ReplayWindow::default().back(ReplayWindow::MAX);
+        assert!(day.check().is_ok());
+        let wider = day.ahead(ReplayWindow::MAX + Duration::from_secs(1));
+        assert!(matches!(
+            wider.check(),
+            Err(ConfigError::WindowTooWide { .. })
+        ));
+    }
+}

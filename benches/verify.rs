@@ -1,1 +1,110 @@
-fn main() {}
+//! What verifying costs, beside the HMAC that it can't do without and the official library.
+//!
+//! `cargo bench --bench verify`
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use gemini_webhooks::{Event, EventType, Secret, Verifier, testing};
+use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderMap;
+use sha2::Sha256;
+use time::OffsetDateTime;
+
+const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+/// An event of the documented form, of exactly `length` bytes.
+fn body(length: usize) -> Vec<u8> {
+    let mut body = testing::sample(&EventType::BatchSucceeded);
+    if length > body.len() {
+        let metadata = r#","user_metadata":{"note":""}}"#;
+        let filler = "x".repeat(length + 1 - body.len() - metadata.len());
+        body.truncate(body.len() - 1);
+        body += &metadata.replace("\"\"", &format!("\"{filler}\""));
+    }
+    assert_eq!(body.len(), length);
+    body.into_bytes()
+}
+
+fn v1(c: &mut Criterion) {
+    let secret = Secret::parse(SECRET).unwrap();
+    let signer = testing::Signer::v1(&secret);
+    let verifier = Verifier::builder().secret(secret).build().unwrap();
+    let official = standardwebhooks::Webhook::new(SECRET).unwrap();
+    let keyed = Hmac::<Sha256>::new_from_slice(b"any key will do: it is not timed").unwrap();
+
+    let mut group = c.benchmark_group("v1");
+    for length in [154, 2 << 10, 20 << 10, 256 << 10] {
+        let sent = signer.sign(
+            "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
+            OffsetDateTime::now_utc(),
+            body(length),
+        );
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("host", "example.com"),
+            ("content-type", "application/json"),
+        ]
+        .into_iter()
+        .chain(sent.headers())
+        {
+            headers.insert(name, value.parse().unwrap());
+        }
+        let content = [
+            sent.id.as_bytes(),
+            b".",
+            sent.timestamp.as_bytes(),
+            b".",
+            &sent.body,
+        ]
+        .concat();
+        let tag: [u8; 32] = keyed
+            .clone()
+            .chain_update(&content)
+            .finalize()
+            .into_bytes()
+            .into();
+
+        group.throughput(Throughput::Bytes(length as u64));
+        group.bench_function(BenchmarkId::new("bare_hmac", length), |b| {
+            b.iter(|| {
+                keyed
+                    .clone()
+                    .chain_update(black_box(&content))
+                    .verify_slice(&tag)
+                    .unwrap()
+            });
+        });
+        group.bench_function(BenchmarkId::new("verify", length), |b| {
+            b.iter(|| {
+                let delivery = verifier
+                    .verify(black_box(&headers), black_box(&sent.body))
+                    .unwrap();
+                black_box(&delivery);
+            });
+        });
+        group.bench_function(BenchmarkId::new("verify_event", length), |b| {
+            b.iter(|| -> Event {
+                let delivery = verifier
+                    .verify(black_box(&headers), black_box(&sent.body))
+                    .unwrap();
+                delivery.event().unwrap()
+            });
+        });
+        group.bench_function(BenchmarkId::new("standardwebhooks", length), |b| {
+            b.iter(|| {
+                official
+                    .verify(black_box(&sent.body), black_box(&headers))
+                    .unwrap()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(std::time::Duration::from_millis(300)).measurement_time(std::time::Duration::from_secs(1));
+    targets = v1
+}
+criterion_main!(benches);

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::{Error, signature::SignatureEntries};
+use crate::{Error, signature::SignatureEntries, signed_content::SignedContent};
 
 /// The names of the three headers, in the order of [`WebhookHeaders::new`].
 pub(crate) const NAMES: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
@@ -22,7 +22,7 @@ pub(crate) const NAMES: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook
 #[derive(Clone, Copy)]
 pub struct WebhookHeaders<'a> {
     id: &'a str,
-    timestamp: &'a str,
+    timestamp: &'a [u8],
     unix_timestamp: i64,
     signatures: SignatureEntries<'a>,
 }
@@ -99,13 +99,10 @@ impl<'a> WebhookHeaders<'a> {
     fn from_values(id: &'a [u8], timestamp: &'a [u8], signature: &'a [u8]) -> Result<Self, Error> {
         let [id_name, timestamp_name, signature_name] = NAMES;
         let invalid = |name| move |reason| Error::InvalidHeader { name, reason };
-        let id = parse_id(id).map_err(invalid(id_name))?;
-        let (timestamp, unix_timestamp) =
-            parse_timestamp(timestamp).map_err(invalid(timestamp_name))?;
         Ok(Self {
-            id,
+            id: parse_id(id).map_err(invalid(id_name))?,
             timestamp,
-            unix_timestamp,
+            unix_timestamp: parse_timestamp(timestamp).map_err(invalid(timestamp_name))?,
             signatures: SignatureEntries::parse(signature).map_err(invalid(signature_name))?,
         })
     }
@@ -116,15 +113,8 @@ impl<'a> WebhookHeaders<'a> {
         self.id
     }
 
-    /// What `v1` and `v1a` sign, `{webhook-id}.{webhook-timestamp}.{raw body}`, in its parts.
-    pub(crate) const fn signed_content(&self, body: &'a [u8]) -> [&'a [u8]; 5] {
-        [
-            self.id.as_bytes(),
-            b".",
-            self.timestamp.as_bytes(),
-            b".",
-            body,
-        ]
+    pub(crate) fn signed_content<'b>(&self, body: &'b [u8]) -> SignedContent<'b> {
+        SignedContent::new(self.id.as_bytes(), self.timestamp, body)
     }
 
     /// `webhook-timestamp` in Unix seconds, not negative.
@@ -160,16 +150,8 @@ impl<'a> TryFrom<&'a http::HeaderMap> for WebhookHeaders<'a> {
     type Error = Error;
 
     fn try_from(map: &'a http::HeaderMap) -> Result<Self, Error> {
-        fn only<'a>(map: &'a http::HeaderMap, name: &'static str) -> Result<&'a [u8], Error> {
-            let mut values = map.get_all(http::HeaderName::from_static(name)).iter();
-            let value = values.next().ok_or(Error::MissingHeader { name })?;
-            match values.next() {
-                None => Ok(value.as_bytes()),
-                Some(_) => Err(Error::DuplicateHeader { name }),
-            }
-        }
-        let [id, timestamp, signature] = NAMES;
-        Self::from_values(only(map, id)?, only(map, timestamp)?, only(map, signature)?)
+        // A few dozen headers are walked through in less time than three names are hashed in.
+        Self::from_pairs(map)
     }
 }
 
@@ -180,29 +162,34 @@ fn parse_id(value: &[u8]) -> Result<&str, &'static str> {
     if value.len() > 256 {
         return Err("it is longer than 256 bytes");
     }
-    // Control characters and spaces would reach logs and stores, where an id serves as a key.
-    let id = str::from_utf8(value)
-        .ok()
-        .filter(|id| id.bytes().all(|byte| byte.is_ascii_graphic()))
-        .ok_or("it has characters that are not visible ASCII")?;
-    // Else `a.1` at 2 and `a` at 1 with `2.` before its body would be signed alike.
-    if id.contains('.') {
-        return Err("it has a full stop, which separates the parts of the signed content");
+    // Visible: control characters and spaces would reach logs and stores, where an id is a key.
+    // No full stop: else `a.1` at 2 and `a` at 1 with `2.` before its body would be signed alike.
+    // Without an early end, the loop takes 16 bytes at a time.
+    let good = |good, byte: &u8| good & (byte.is_ascii_graphic() & (*byte != b'.'));
+    match str::from_utf8(value) {
+        Ok(id) if value.iter().fold(true, good) => Ok(id),
+        _ if value.contains(&b'.') => {
+            Err("it has a full stop, which separates the parts of the signed content")
+        }
+        _ => Err("it has characters that are not visible ASCII"),
     }
-    Ok(id)
 }
 
 /// Only the canonical form: the text is signed as it stands, the number is what is checked.
-fn parse_timestamp(value: &[u8]) -> Result<(&str, i64), &'static str> {
-    let text = str::from_utf8(value)
-        .ok()
-        .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
-        .ok_or("it is not a whole number of Unix seconds in decimal digits")?;
-    if text.len() > 1 && text.starts_with('0') {
-        return Err("it has a leading zero");
+fn parse_timestamp(value: &[u8]) -> Result<i64, &'static str> {
+    const NOT_A_NUMBER: &str = "it is not a whole number of Unix seconds in decimal digits";
+    match value {
+        [] => return Err(NOT_A_NUMBER),
+        [b'0', _, ..] => return Err("it has a leading zero"),
+        _ => {}
     }
-    let seconds = text.parse().map_err(|_| "it is beyond 64 bits")?;
-    Ok((text, seconds))
+    value.iter().try_fold(0_i64, |seconds, byte| match byte {
+        b'0'..=b'9' => seconds
+            .checked_mul(10)
+            .and_then(|seconds| seconds.checked_add(i64::from(byte & 0x0f)))
+            .ok_or("it is beyond 64 bits"),
+        _ => Err(NOT_A_NUMBER),
+    })
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod headers;
 mod scheme;
 mod secret;
 mod signature;
+mod signed_content;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod verifier;

@@ -90,7 +90,7 @@ impl fmt::Debug for Schemes {
 /// The value of `webhook-signature`, with at least one well-formed entry.
 #[derive(Clone, Copy)]
 pub(crate) struct SignatureEntries<'a> {
-    list: &'a str,
+    list: &'a [u8],
     /// What the well-formed entries are signed with.
     offered: Schemes,
 }
@@ -99,7 +99,7 @@ pub(crate) struct SignatureEntries<'a> {
 #[derive(Clone, Copy)]
 pub(crate) enum SignatureEntry<'a> {
     /// `v1,<base64>`
-    V1(&'a str),
+    V1(&'a [u8]),
     /// `v1a,<base64>`
     V1a,
     /// A compact JWT: three segments without a comma.
@@ -113,20 +113,21 @@ impl<'a> SignatureEntries<'a> {
     const MAX_LENGTH: usize = 8 * 1024;
     const MAX_ENTRIES: usize = 16;
 
-    pub(crate) fn parse(value: &'a [u8]) -> Result<Self, &'static str> {
-        if value.len() > Self::MAX_LENGTH {
+    pub(crate) fn parse(list: &'a [u8]) -> Result<Self, &'static str> {
+        if list.len() > Self::MAX_LENGTH {
             return Err("it is longer than 8192 bytes");
         }
-        let list = str::from_utf8(value)
-            .ok()
-            .filter(|list| list.is_ascii())
-            .ok_or("it has bytes that are not ASCII")?;
-        if pieces(list).nth(Self::MAX_ENTRIES).is_some() {
-            return Err("it has more than 16 entries");
+        if !list.is_ascii() {
+            return Err("it has bytes that are not ASCII");
         }
         let mut offered = Schemes::default();
-        for entry in pieces(list).filter_map(SignatureEntry::parse) {
-            offered.insert(entry.scheme());
+        for (position, piece) in pieces(list).enumerate() {
+            if position == Self::MAX_ENTRIES {
+                return Err("it has more than 16 entries");
+            }
+            if let Some(entry) = SignatureEntry::parse(piece) {
+                offered.insert(entry.scheme());
+            }
         }
         if offered.is_empty() {
             return Err("it has no entry of the form `version,signature`, and is not a JWT");
@@ -138,25 +139,40 @@ impl<'a> SignatureEntries<'a> {
         self.offered
     }
 
-    pub(crate) fn iter(self) -> impl Iterator<Item = SignatureEntry<'a>> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = SignatureEntry<'a>> + Clone {
         pieces(self.list).filter_map(SignatureEntry::parse)
     }
 }
 
 /// The entries are separated by spaces (Standard Webhooks 1.0.0).
-fn pieces(list: &str) -> impl Iterator<Item = &str> {
-    list.split(' ').filter(|piece| !piece.is_empty())
+fn pieces(list: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
+    let mut rest = Some(list);
+    let split = move || {
+        let list = rest?;
+        let Some((piece, after)) =
+            memchr::memchr(b' ', list).and_then(|at| list.split_at_checked(at))
+        else {
+            return rest.take();
+        };
+        rest = after.get(1..);
+        Some(piece)
+    };
+    std::iter::from_fn(split).filter(|piece| !piece.is_empty())
 }
 
 impl<'a> SignatureEntry<'a> {
     /// `None` for what is malformed: it must not cost a delivery the good entries beside it.
-    fn parse(piece: &'a str) -> Option<Self> {
-        match piece.split_once(',') {
-            Some(("v1", signature)) => Some(Self::V1(signature)),
-            Some(("v1a", _)) => Some(Self::V1a),
-            Some(("", _)) => None,
-            Some(_) => Some(Self::Unknown),
-            None => (piece.split('.').count() == 3).then_some(Self::Jwt),
+    fn parse(piece: &'a [u8]) -> Option<Self> {
+        if let Some(signature) = piece.strip_prefix(b"v1,") {
+            Some(Self::V1(signature))
+        } else if piece.starts_with(b"v1a,") {
+            Some(Self::V1a)
+        } else {
+            match piece.iter().position(|byte| *byte == b',') {
+                Some(0) => None,
+                Some(_) => Some(Self::Unknown),
+                None => (piece.split(|byte| *byte == b'.').count() == 3).then_some(Self::Jwt),
+            }
         }
     }
 

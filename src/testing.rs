@@ -61,7 +61,7 @@ impl Signer {
         let mut signature = String::new();
         for secret in &self.secrets {
             let separator = if signature.is_empty() { "" } else { " " };
-            let tag = encoding::encode(&secret.tag(content));
+            let tag = encoding::encode(&secret.tag(&content));
             // Writing to a `String` can't fail.
             let _ = write!(signature, "{separator}v1,{tag}");
         }

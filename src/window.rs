@@ -59,13 +59,9 @@ impl ReplayWindow {
 
     /// The time of an attempt, if it lies within this window around `now`.
     ///
-    /// `timestamp` is in Unix seconds and not negative.
-    pub(crate) fn admit(
-        self,
-        timestamp: i64,
-        now: OffsetDateTime,
-    ) -> Result<OffsetDateTime, Error> {
-        let difference = timestamp.saturating_sub(now.unix_timestamp());
+    /// Both are in Unix seconds, and `timestamp` is not negative.
+    pub(crate) fn admit(self, timestamp: i64, now: i64) -> Result<OffsetDateTime, Error> {
+        let difference = timestamp.saturating_sub(now);
         let distance = Duration::from_secs(difference.unsigned_abs());
         if difference < 0 && distance > self.back {
             return Err(Error::TimestampTooOld {
@@ -101,8 +97,7 @@ mod tests {
     const NOW: i64 = 1_780_000_000;
 
     fn admit(window: ReplayWindow, timestamp: i64) -> Result<OffsetDateTime, Error> {
-        let now = OffsetDateTime::from_unix_timestamp(NOW).unwrap();
-        window.admit(timestamp, now)
+        window.admit(timestamp, NOW)
     }
 
     #[test]
@@ -128,13 +123,6 @@ mod tests {
     }
 
     #[test]
-    fn a_fraction_of_the_current_second_does_not_narrow_the_window() {
-        let now = OffsetDateTime::from_unix_timestamp_nanos(1_780_000_000_999_999_999).unwrap();
-        assert!(ReplayWindow::default().admit(NOW - 300, now).is_ok());
-        assert!(ReplayWindow::default().admit(NOW - 301, now).is_err());
-    }
-
-    #[test]
     fn each_side_is_set_by_itself() {
         let window = ReplayWindow::default()
             .back(Duration::from_secs(10))
@@ -150,11 +138,7 @@ mod tests {
         let wide = ReplayWindow::default()
             .back(Duration::MAX)
             .ahead(Duration::MAX);
-        for now in [
-            OffsetDateTime::from_unix_timestamp(-62_135_596_800).unwrap(),
-            OffsetDateTime::UNIX_EPOCH,
-            OffsetDateTime::from_unix_timestamp(253_402_300_799).unwrap(),
-        ] {
+        for now in [i64::MIN, -1, 0, 253_402_300_799, i64::MAX] {
             for timestamp in [i64::MAX - 1, i64::MAX] {
                 let error = wide.admit(timestamp, now).unwrap_err();
                 assert_eq!(error.code(), "timestamp_too_new");

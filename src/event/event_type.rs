@@ -73,10 +73,18 @@ impl EventType {
 
 impl From<&str> for EventType {
     fn from(name: &str) -> Self {
-        Self::KNOWN
-            .into_iter()
-            .find(|known| known.as_str() == name)
-            .unwrap_or_else(|| Self::Unknown(name.to_owned()))
+        match name {
+            "batch.succeeded" => Self::BatchSucceeded,
+            "batch.cancelled" => Self::BatchCancelled,
+            "batch.expired" => Self::BatchExpired,
+            "batch.failed" => Self::BatchFailed,
+            "interaction.requires_action" => Self::InteractionRequiresAction,
+            "interaction.completed" => Self::InteractionCompleted,
+            "interaction.failed" => Self::InteractionFailed,
+            "interaction.cancelled" => Self::InteractionCancelled,
+            "video.generated" => Self::VideoGenerated,
+            _ => Self::Unknown(name.to_owned()),
+        }
     }
 }
 
@@ -97,5 +105,21 @@ impl fmt::Display for EventType {
 impl Serialize for EventType {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_known_type_is_found_by_its_name() {
+        for known in EventType::KNOWN {
+            assert!(!matches!(known, EventType::Unknown(_)));
+            assert_eq!(EventType::from(known.as_str()), known);
+            let json = serde_json::to_string(&known).unwrap();
+            assert_eq!(serde_json::from_str::<EventType>(&json).unwrap(), known);
+        }
+        assert_eq!(EventType::from("batch"), EventType::Unknown("batch".into()));
     }
 }

@@ -2,46 +2,54 @@
 
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::{Secret, encoding, signature::SignatureEntry};
+use crate::{
+    Secret, encoding,
+    signature::{SignatureEntries, SignatureEntry},
+    signed_content::SignedContent,
+};
 
 /// Whether one of the secrets made one of the `v1` signatures.
 ///
 /// Every secret is tried against every signature, in a time that tells neither which of them
 /// matched nor how far a forged signature is right.
-pub(crate) fn verify<'a>(
+pub(crate) fn verify(
     secrets: &[Secret],
-    content: [&[u8]; 5],
-    entries: impl Iterator<Item = SignatureEntry<'a>>,
+    content: &SignedContent<'_>,
+    signatures: SignatureEntries<'_>,
 ) -> bool {
-    let mut tags = [[0; 32]; MAX_TAGS];
-    let decoded = entries.filter_map(|entry| match entry {
-        SignatureEntry::V1(text) => decode(text),
+    let mut tags = signatures.iter().filter_map(|entry| match entry {
+        SignatureEntry::V1(signature) => decode(signature),
         _ => None,
     });
-    let mut count: usize = 0;
-    for (slot, tag) in tags.iter_mut().zip(decoded) {
-        *slot = tag;
-        count = count.saturating_add(1);
-    }
-    let tags = tags.get(..count).unwrap_or_default();
     // What can't match must not cost the MAC of a large body.
-    if tags.is_empty() {
+    let Some(first) = tags.next() else {
         return false;
-    }
+    };
     let mut matched = Choice::from(0);
     for secret in secrets {
-        let expected = secret.tag(content);
-        for tag in tags {
-            matched |= expected.ct_eq(tag);
+        let expected = words(secret.tag(&content.parts()));
+        matched |= expected.ct_eq(&first);
+        for tag in tags.clone() {
+            matched |= expected.ct_eq(&tag);
         }
     }
     matched.into()
 }
 
-/// As many as a header can have entries.
-const MAX_TAGS: usize = 16;
+/// A MAC in words, which are compared in a fraction of the time that its bytes take.
+type Tag = [u64; 4];
 
-fn decode(text: &str) -> Option<[u8; 32]> {
+fn decode(signature: &[u8]) -> Option<Tag> {
     let mut buffer = [0; 34];
-    encoding::decode(text, &mut buffer)?.try_into().ok()
+    let tag = encoding::decode(signature, &mut buffer)?;
+    tag.try_into().ok().map(words)
+}
+
+fn words(tag: [u8; 32]) -> Tag {
+    let (bytes, _) = tag.as_chunks();
+    let mut words = Tag::default();
+    for (word, bytes) in words.iter_mut().zip(bytes) {
+        *word = u64::from_ne_bytes(*bytes);
+    }
+    words
 }

@@ -72,7 +72,7 @@ fn v1(c: &mut Criterion) {
                     .clone()
                     .chain_update(black_box(&content))
                     .verify_slice(&tag)
-                    .unwrap()
+                    .unwrap();
             });
         });
         group.bench_function(BenchmarkId::new("verify", length), |b| {
@@ -95,7 +95,7 @@ fn v1(c: &mut Criterion) {
             b.iter(|| {
                 official
                     .verify(black_box(&sent.body), black_box(&headers))
-                    .unwrap()
+                    .unwrap();
             });
         });
     }

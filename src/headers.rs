@@ -165,7 +165,7 @@ fn parse_id(value: &[u8]) -> Result<&str, &'static str> {
     // Visible: control characters and spaces would reach logs and stores, where an id is a key.
     // No full stop: else `a.1` at 2 and `a` at 1 with `2.` before its body would be signed alike.
     // Without an early end, the loop takes 16 bytes at a time.
-    let good = |good, byte: &u8| good & (byte.is_ascii_graphic() & (*byte != b'.'));
+    let good = |good, byte: &u8| good & (byte.is_ascii_graphic() && *byte != b'.');
     match str::from_utf8(value) {
         Ok(id) if value.iter().fold(true, good) => Ok(id),
         _ if value.contains(&b'.') => {

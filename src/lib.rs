@@ -1,4 +1,55 @@
-//! Lib.
+//! Receive Google Gemini API webhooks: the notifications that replace polling for batch jobs,
+//! video generation and long agent runs.
+//!
+//! ```
+//! use gemini_webhooks::{EventData, Secret, Verifier};
+//!
+//! // Once, when the service starts:
+//! let verifier = Verifier::builder()
+//!     .secret(Secret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")?)
+//!     .build()?;
+//!
+//! // For each request: its headers, and its body as received.
+//! # let signer = gemini_webhooks::testing::Signer::v1(&Secret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")?);
+//! # let sent = signer.sign("msg_1", time::OffsetDateTime::now_utc(), gemini_webhooks::testing::sample(&"batch.succeeded".into()));
+//! # let (headers, body) = (&sent, &sent.body);
+//! let delivery = verifier.verify(headers, body)?;
+//! match delivery.event()?.data {
+//!     EventData::BatchSucceeded(batch) => println!("{}: {:?}", batch.id, batch.output_file_uri),
+//!     other => println!("{}", other.event_type()),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Two kinds of webhook
+//!
+//! - *Project-level* webhooks are registered once and hear of all jobs of a project. Their
+//!   deliveries are signed with HMAC-SHA256 under a secret that only you and Google know
+//!   ([`Scheme::V1`]).
+//! - *Per-request* webhooks are named in a job's own request. Their deliveries are signed with
+//!   Google's private key ([`Scheme::V1a`], [`Scheme::Jwt`]). This version refuses them, with
+//!   [`Error::NoUsableScheme`].
+//!
+//! # What a verified delivery is, and is not
+//!
+//! - It was made by who knows the secret, and not a byte of it was changed: the signature covers
+//!   the id, the time and the raw body.
+//! - It was sent at about the time that it says: see [`ReplayWindow`].
+//! - It may have been received before, from Google, which delivers at least once, or from somebody
+//!   who recorded it less than a window ago. [`Delivery::id`] is the same each time.
+//! - It may come late and out of order: [`Event::occurred_at`] tells when it happened.
+//!
+//! What stays with the application: TLS, a bound on the size of the body, a clock that is right to
+//! some seconds, and a 2xx answer within a few seconds, since anything else is sent again, for 24
+//! hours.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `http` | yes | an `&http::HeaderMap` (http 1) can be given to [`Verifier::verify`] |
+//! | `testing` | no | `testing`: sign deliveries as Google would, to test a handler with |
+#![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(test),
@@ -35,3 +86,8 @@ pub use secret::Secret;
 pub use signature::{Scheme, Schemes};
 pub use verifier::{Delivery, Verifier, VerifierBuilder};
 pub use window::ReplayWindow;
+
+/// Lets the compiler check the README's examples.
+#[cfg(all(doctest, feature = "http", feature = "testing"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -34,7 +34,7 @@ impl fmt::Display for Scheme {
     }
 }
 
-/// A set of signature schemes, as an [`Error`] reports them.
+/// A set of signature schemes, as an [`Error`](crate::Error) reports them.
 ///
 /// Displays as the names that stand in `webhook-signature`, such as `v1, v1a`.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]

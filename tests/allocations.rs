@@ -1,0 +1,73 @@
+//! Verifying allocates nothing: a binary of its own, since the allocator counts for all of it.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+use gemini_webhooks::{EventType, Secret, Verifier, testing};
+use time::OffsetDateTime;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+#[expect(unsafe_code, reason = "an allocator can't be written without")]
+// SAFETY: each call is handed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    let before = ALLOCATIONS.get();
+    let result = work();
+    (result, ALLOCATIONS.get() - before)
+}
+
+#[test]
+fn verifying_allocates_nothing() {
+    let (_, counted) = allocations(|| std::hint::black_box(vec![1, 2, 3]));
+    assert_eq!(counted, 1, "the counter does not count");
+
+    let old = Secret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").unwrap();
+    let new = Secret::parse("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+    let signer = testing::Signer::v1(&new).and_v1(&old);
+    let verifier = Verifier::builder().secret(old).secret(new).build().unwrap();
+    for length in [0, 154, 2 << 10, 256 << 10] {
+        let mut sent = signer.sign("msg_1", OffsetDateTime::now_utc(), vec![b'x'; length]);
+        let mut headers = http::HeaderMap::new();
+        for (name, value) in sent.headers() {
+            headers.insert(name, value.parse().unwrap());
+        }
+        let (accepted, counted) = allocations(|| verifier.verify(&headers, &sent.body).is_ok());
+        assert!(accepted);
+        assert_eq!(counted, 0, "{length} bytes");
+
+        sent.body.push(b' ');
+        let (accepted, counted) = allocations(|| verifier.verify(&headers, &sent.body).is_ok());
+        assert!(!accepted);
+        assert_eq!(counted, 0, "{length} bytes, refused");
+    }
+}
+
+#[test]
+fn an_event_allocates_only_the_texts_that_it_holds() {
+    let body = testing::sample(&EventType::BatchSucceeded);
+    let (event, counted) = allocations(|| serde_json::from_str::<gemini_webhooks::Event>(&body));
+    assert!(event.is_ok());
+    assert_eq!(counted, 3, "the version, the id and the URI");
+}

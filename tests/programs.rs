@@ -1,0 +1,302 @@
+//! The examples, run as the processes that they are.
+
+use std::{
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use gemini_webhooks::{
+    EventType, Secret,
+    testing::{SignedDelivery, Signer, sample},
+};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
+    net::TcpStream,
+    process::{Child, ChildStdout, Command},
+    time::timeout,
+};
+
+const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+const OTHER: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// Long enough for a busy machine, so that only a real stall reaches it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `cargo test` builds the examples beside the tests.
+fn example(name: &str) -> Command {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    path.set_file_name("examples");
+    path.push(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    assert!(
+        path.exists(),
+        "{} is not built: run `cargo test` without `--test`",
+        path.display()
+    );
+    let mut command = Command::new(path);
+    command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+async fn exits(child: &mut Child) -> ExitStatus {
+    timeout(PATIENCE, child.wait())
+        .await
+        .expect("it does not end")
+        .unwrap()
+}
+
+struct Receiver {
+    child: Child,
+    address: String,
+    lines: Lines<BufReader<ChildStdout>>,
+    client: reqwest::Client,
+}
+
+impl Receiver {
+    async fn start(variables: &[(&str, &str)]) -> Self {
+        let mut command = example("receiver");
+        command
+            .env("BIND", "127.0.0.1:0")
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = timeout(PATIENCE, lines.next_line())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        let address = line.strip_prefix("listening on ").expect(&line).to_owned();
+        let client = reqwest::Client::builder()
+            .timeout(PATIENCE)
+            .build()
+            .unwrap();
+        Self {
+            child,
+            address,
+            lines,
+            client,
+        }
+    }
+
+    fn request(&self, delivery: &SignedDelivery) -> reqwest::RequestBuilder {
+        let url = format!("http://{}/webhook", self.address);
+        let request = self.client.post(url).body(delivery.body.clone());
+        delivery
+            .headers()
+            .into_iter()
+            .fold(request, |request, (name, value)| {
+                request.header(name, value)
+            })
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        let text = answer.text().await.unwrap();
+        (
+            status,
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}")),
+        )
+    }
+
+    async fn line(&mut self) -> Value {
+        let line = timeout(PATIENCE, self.lines.next_line())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(
+            std::process::Command::new("kill")
+                .args([name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+fn delivery(event_type: &str) -> SignedDelivery {
+    let secret = Secret::parse(SECRET).unwrap();
+    Signer::v1(&secret).sign(
+        "msg_1",
+        OffsetDateTime::now_utc(),
+        sample(&event_type.into()),
+    )
+}
+
+#[tokio::test]
+async fn quickstart_shows_what_is_accepted_and_what_is_refused() {
+    let output = timeout(PATIENCE, example("quickstart").output())
+        .await
+        .unwrap()
+        .unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{shown}");
+    for event_type in EventType::KNOWN {
+        assert!(
+            shown.contains(event_type.as_str()),
+            "{event_type} is not shown:\n{shown}"
+        );
+    }
+    for code in [
+        "signature_mismatch",
+        "timestamp_too_old",
+        "missing_header",
+        "all as expected",
+    ] {
+        assert!(shown.contains(code), "{code} is not shown:\n{shown}");
+    }
+}
+
+#[tokio::test]
+async fn receiver_answers_and_logs_each_delivery() {
+    let secrets = format!("{OTHER}, {SECRET}");
+    let mut receiver = Receiver::start(&[("GEMINI_WEBHOOK_SECRETS", &secrets)]).await;
+
+    let accepted =
+        json!({"status": "accepted", "id": "msg_1", "type": "video.generated", "scheme": "v1"});
+    let sent = delivery("video.generated");
+    assert_eq!(
+        receiver.send(receiver.request(&sent)).await,
+        (200, accepted.clone())
+    );
+    let mut line = accepted;
+    line["http"] = 200.into();
+    assert_eq!(receiver.line().await, line);
+
+    let mut tampered = delivery("batch.failed");
+    tampered.body.push(b' ');
+    let (status, answer) = receiver.send(receiver.request(&tampered)).await;
+    assert_eq!(
+        (status, &answer["status"], &answer["code"]),
+        (401, &json!("rejected"), &json!("signature_mismatch"))
+    );
+    assert!(answer["message"].as_str().unwrap().contains("raw body"));
+    assert_eq!(receiver.line().await["code"], "signature_mismatch");
+
+    let mut stale = delivery("batch.failed");
+    stale.timestamp = "1".into();
+    assert_eq!(
+        receiver.send(receiver.request(&stale)).await.1["code"],
+        "timestamp_too_old"
+    );
+    let twice = receiver.request(&sent).header("Webhook-Id", "msg_1");
+    let (status, answer) = receiver.send(twice).await;
+    assert_eq!((status, &answer["code"]), (400, &json!("duplicate_header")));
+
+    let secret = Secret::parse(SECRET).unwrap();
+    let unreadable = Signer::v1(&secret).sign("msg_2", OffsetDateTime::now_utc(), *b"\xff");
+    let (status, answer) = receiver.send(receiver.request(&unreadable)).await;
+    assert_eq!(
+        (status, &answer["code"]),
+        (422, &json!("payload_unreadable"))
+    );
+
+    let mut large = sent.clone();
+    large.body = vec![b' '; (1 << 20) + 1];
+    let (status, answer) = receiver.send(receiver.request(&large)).await;
+    assert_eq!((status, &answer["code"]), (413, &json!("body_too_large")));
+
+    let health = receiver
+        .client
+        .get(format!("http://{}/healthz", receiver.address));
+    assert_eq!(health.send().await.unwrap().status(), 200);
+    let get = receiver
+        .client
+        .get(format!("http://{}/webhook", receiver.address));
+    assert_eq!(get.send().await.unwrap().status(), 405);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn receiver_answers_the_request_at_hand_and_stops() {
+    for signal in ["-TERM", "-INT"] {
+        let mut receiver = Receiver::start(&[("GEMINI_WEBHOOK_SECRETS", SECRET)]).await;
+        let sent = delivery("batch.failed");
+        let mut stream = TcpStream::connect(&receiver.address).await.unwrap();
+        let mut head = format!(
+            "POST /webhook HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: {}\r\n",
+            sent.body.len()
+        );
+        for (name, value) in sent.headers() {
+            head.extend([name, ": ", value, "\r\n"]);
+        }
+        stream
+            .write_all(format!("{head}\r\n").as_bytes())
+            .await
+            .unwrap();
+        let mut go_on = [0; 25];
+        timeout(PATIENCE, stream.read_exact(&mut go_on))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+
+        receiver.signal(signal);
+        // The server stops to listen first; then the rest arrives.
+        while TcpStream::connect(&receiver.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        stream.write_all(&sent.body).await.unwrap();
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(exits(&mut receiver.child).await.code(), Some(0), "{signal}");
+    }
+}
+
+#[tokio::test]
+async fn receiver_refuses_bad_settings_in_one_line() {
+    let truncated = format!("{SECRET},whsec_...3frh");
+    for (variables, expected) in [
+        (vec![], "GEMINI_WEBHOOK_SECRETS is not set"),
+        (
+            vec![("GEMINI_WEBHOOK_SECRETS", "")],
+            "GEMINI_WEBHOOK_SECRETS is not set",
+        ),
+        (
+            vec![("GEMINI_WEBHOOK_SECRETS", "whsec_short")],
+            "secret 1: the signing secret can't be used",
+        ),
+        (
+            vec![("GEMINI_WEBHOOK_SECRETS", truncated.as_str())],
+            "secret 2: the signing secret can't be used: it is the truncated form",
+        ),
+        (
+            vec![("GEMINI_WEBHOOK_SECRETS", SECRET), ("BIND", "nowhere")],
+            "BIND is not an address",
+        ),
+    ] {
+        let output = example("receiver").envs(variables).output();
+        let output = timeout(PATIENCE, output).await.unwrap().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(error.contains(expected), "{error}");
+        assert!(!error.contains("C2FV"), "{error}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn receiver_says_why_it_can_not_listen() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let bind = taken.local_addr().unwrap().to_string();
+    let output = example("receiver")
+        .env("GEMINI_WEBHOOK_SECRETS", SECRET)
+        .env("BIND", &bind)
+        .output();
+    let output = timeout(PATIENCE, output).await.unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains(&bind));
+}

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::Schemes;
+use crate::signature::Schemes;
 
 /// Why a delivery was refused.
 ///

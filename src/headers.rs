@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::{Error, signature::SignatureEntries, signed_content::SignedContent};
+use crate::{error::Error, signature::SignatureEntries, signed_content::SignedContent};
 
 /// The names of the three headers, in the order of [`WebhookHeaders::new`].
 pub(crate) const NAMES: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];

@@ -4,7 +4,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::{ConfigError, encoding};
+use crate::{encoding, error::ConfigError};
 
 /// The signing secret of a project-level webhook.
 ///

@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 
 use time::OffsetDateTime;
 
-use crate::{Error, EventType, Secret, WebhookHeaders, encoding};
+use crate::{encoding, error::Error, event::EventType, headers::WebhookHeaders, secret::Secret};
 
 /// Signs deliveries as Google would.
 #[derive(Debug, Clone)]

@@ -7,8 +7,13 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 
 use crate::{
-    ConfigError, Error, Event, PayloadError, ReplayWindow, Scheme, Schemes, Secret, WebhookHeaders,
+    error::{ConfigError, Error, PayloadError},
+    event::Event,
+    headers::WebhookHeaders,
     scheme,
+    secret::Secret,
+    signature::{Scheme, Schemes},
+    window::ReplayWindow,
 };
 
 /// Verifies deliveries: their signature and their time.

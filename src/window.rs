@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::{ConfigError, Error};
+use crate::error::{ConfigError, Error};
 
 /// How far a delivery's `webhook-timestamp` may lie from the receiver's clock.
 ///

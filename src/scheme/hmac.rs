@@ -3,7 +3,8 @@
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::{
-    Secret, encoding,
+    encoding,
+    secret::Secret,
     signature::{SignatureEntries, SignatureEntry},
     signed_content::SignedContent,
 };

@@ -66,6 +66,7 @@ mod encoding;
 mod error;
 mod event;
 mod headers;
+mod json;
 mod scheme;
 mod secret;
 mod signature;

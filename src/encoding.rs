@@ -1,5 +1,7 @@
-//! Base64 (RFC 4648, section 4) of values whose length is known.
+//! Base64 and base64url (RFC 4648, sections 4 and 5).
 
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use base64::{
     Engine as _,
     alphabet::STANDARD,
@@ -19,6 +21,17 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub(crate) fn decode<'b>(text: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     let length = BASE64.decode_slice(text, buffer).ok()?;
     buffer.get(..length)
+}
+
+/// Base64url (RFC 4648, section 5) as the JOSE standards use it: without padding.
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+pub(crate) fn decode_url(text: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+    BASE64_URL_SAFE_NO_PAD.decode(text).ok()
+}
+
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+pub(crate) fn encode_url(bytes: &[u8]) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
 #[cfg(any(test, feature = "testing"))]

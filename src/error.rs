@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::signature::Schemes;
+use crate::signature::{Scheme, Schemes};
 
 /// Why a delivery was refused.
 ///
@@ -57,6 +57,13 @@ pub enum Error {
         /// The schemes that the verifier can check.
         configured: Schemes,
     },
+    /// The JWT is signed with an algorithm other than RS256 and EdDSA (RFC 7518, RFC 8037), such
+    /// as `none`, or demands an extension (`crit`).
+    #[error("the JWT {reason}: plain RS256 and EdDSA are accepted")]
+    UnusableToken {
+        /// What was found.
+        reason: &'static str,
+    },
     /// There are signatures of a configured scheme, and none of them matches.
     ///
     /// Where the sender is genuine, either the key is another one, or the body is not, byte for
@@ -65,6 +72,36 @@ pub enum Error {
     SignatureMismatch {
         /// The schemes whose signatures were checked.
         tried: Schemes,
+    },
+    /// The JWT names a key that the key set does not have. Google may have a new one.
+    #[error("the key set has no key {key_id:?}")]
+    UnknownKey {
+        /// The key's id (`kid`), cut after 64 characters.
+        key_id: String,
+    },
+    /// A per-request delivery arrived, and no key set has been loaded yet.
+    #[error("no key set has been loaded yet")]
+    KeysUnavailable,
+    /// A claim of the JWT is absent or does not hold (RFC 7519, section 4.1).
+    #[error("the claim {claim} {problem}")]
+    TokenClaims {
+        /// The claim's name, such as `exp`.
+        claim: &'static str,
+        /// What was found and what was expected.
+        problem: String,
+    },
+    /// The JWT is genuine, but does not authenticate the body that came with it.
+    #[error("the JWT does not authenticate the body: {reason}")]
+    BodyNotBound {
+        /// What was found and what was expected.
+        reason: &'static str,
+    },
+    /// The signature is Google's, and nothing proves that the job is ours: it may be another
+    /// customer's.
+    #[error("Google signed this, but nothing proves that the job is ours: {reason}")]
+    UnknownOrigin {
+        /// What was found and what was expected.
+        reason: &'static str,
     },
 }
 
@@ -78,13 +115,19 @@ impl Error {
             Self::DuplicateHeader { .. } => "duplicate_header",
             Self::TimestampTooOld { .. } => "timestamp_too_old",
             Self::TimestampTooNew { .. } => "timestamp_too_new",
-            Self::NoUsableScheme { .. } => "no_usable_scheme",
+            Self::NoUsableScheme { .. } | Self::UnusableToken { .. } => "no_usable_scheme",
             Self::SignatureMismatch { .. } => "signature_mismatch",
+            Self::UnknownKey { .. } => "unknown_key",
+            Self::KeysUnavailable => "keys_unavailable",
+            Self::TokenClaims { .. } => "token_claims",
+            Self::BodyNotBound { .. } => "body_not_bound",
+            Self::UnknownOrigin { .. } => "unknown_origin",
         }
     }
 
     /// The HTTP status code to answer with: 400 where the request is malformed or late, 401 where
-    /// its signature does not convince.
+    /// its signature does not convince, 403 where it is somebody else's, 503 where it can't be
+    /// checked yet.
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
@@ -93,7 +136,27 @@ impl Error {
             | Self::DuplicateHeader { .. }
             | Self::TimestampTooOld { .. }
             | Self::TimestampTooNew { .. } => 400,
-            Self::NoUsableScheme { .. } | Self::SignatureMismatch { .. } => 401,
+            Self::NoUsableScheme { .. }
+            | Self::UnusableToken { .. }
+            | Self::SignatureMismatch { .. }
+            | Self::UnknownKey { .. }
+            | Self::TokenClaims { .. }
+            | Self::BodyNotBound { .. } => 401,
+            Self::UnknownOrigin { .. } => 403,
+            Self::KeysUnavailable => 503,
+        }
+    }
+
+    /// Whether newer keys might have led to another answer: the key is unknown, no key set has
+    /// been loaded, or none of its keys matches a `v1a` signature.
+    ///
+    /// Anybody can cause such an error, so that it must not cause a request of its own each time.
+    #[must_use]
+    pub const fn is_refreshable(&self) -> bool {
+        match self {
+            Self::UnknownKey { .. } | Self::KeysUnavailable => true,
+            Self::SignatureMismatch { tried } => tried.contains(Scheme::V1a),
+            _ => false,
         }
     }
 }
@@ -132,8 +195,31 @@ pub enum ConfigError {
         allowed: usize,
     },
     /// The verifier has nothing to verify with, and would refuse every delivery.
-    #[error("there is no signing secret to verify with")]
+    #[error("there is nothing to verify with: neither a signing secret nor a key set")]
     NothingToVerifyWith,
+    /// The document is not a JSON Web Key Set, or has no usable key.
+    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+    #[error("the key set can't be used: {reason}")]
+    InvalidKeySet {
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// Per-request deliveries would be accepted without proof that the job is ours.
+    ///
+    /// Google signs the deliveries of all its customers with the same keys.
+    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+    #[error(
+        "per-request deliveries need a proof that the job is ours: call `job_tokens` or `audience`, \
+         or `accept_any_sender` to do without"
+    )]
+    NoProofOfOrigin,
+    /// The text is not a key for job tokens.
+    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+    #[error("the key for job tokens can't be used: {reason}")]
+    InvalidJobKey {
+        /// What was found and what was expected; never a part of the key.
+        reason: &'static str,
+    },
     /// The replay window is wider than [`ReplayWindow::MAX`](crate::ReplayWindow::MAX).
     #[error("the replay window spans {} s, {} s are allowed", given.as_secs(), allowed.as_secs())]
     WindowTooWide {

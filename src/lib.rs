@@ -62,11 +62,19 @@
     )
 )]
 
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+mod crypto;
 mod encoding;
 mod error;
 mod event;
 mod headers;
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+mod job_tokens;
 mod json;
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+mod keys;
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+mod origin;
 mod scheme;
 mod secret;
 mod signature;
@@ -83,6 +91,15 @@ pub use event::{
     InteractionRequiresAction, VideoGenerated,
 };
 pub use headers::WebhookHeaders;
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+pub use job_tokens::{JobTokens, MintError};
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+pub use keys::{
+    Fetched, Freshness, KeyRefresh, KeySet, KeySource, RefreshError, RefreshedKeys, SharedKeySet,
+    SkippedKey,
+};
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+pub use origin::PerRequest;
 pub use secret::Secret;
 pub use signature::{Scheme, Schemes};
 pub use verifier::{Delivery, Verifier, VerifierBuilder};

@@ -101,9 +101,17 @@ pub(crate) enum SignatureEntry<'a> {
     /// `v1,<base64>`
     V1(&'a [u8]),
     /// `v1a,<base64>`
-    V1a,
+    #[cfg_attr(
+        not(any(feature = "aws-lc-rs", feature = "rust-crypto")),
+        expect(dead_code, reason = "only its scheme counts, to be reported")
+    )]
+    V1a(&'a [u8]),
     /// A compact JWT: three segments without a comma.
-    Jwt,
+    #[cfg_attr(
+        not(any(feature = "aws-lc-rs", feature = "rust-crypto")),
+        expect(dead_code, reason = "only its scheme counts, to be reported")
+    )]
+    Jwt(&'a [u8]),
     /// A version that this crate does not know. Senders may add some beside the known ones.
     Unknown,
 }
@@ -165,13 +173,15 @@ impl<'a> SignatureEntry<'a> {
     fn parse(piece: &'a [u8]) -> Option<Self> {
         if let Some(signature) = piece.strip_prefix(b"v1,") {
             Some(Self::V1(signature))
-        } else if piece.starts_with(b"v1a,") {
-            Some(Self::V1a)
+        } else if let Some(signature) = piece.strip_prefix(b"v1a,") {
+            Some(Self::V1a(signature))
         } else {
             match piece.iter().position(|byte| *byte == b',') {
                 Some(0) => None,
                 Some(_) => Some(Self::Unknown),
-                None => (piece.split(|byte| *byte == b'.').count() == 3).then_some(Self::Jwt),
+                None => {
+                    (piece.split(|byte| *byte == b'.').count() == 3).then_some(Self::Jwt(piece))
+                }
             }
         }
     }
@@ -179,8 +189,8 @@ impl<'a> SignatureEntry<'a> {
     const fn scheme(self) -> Option<Scheme> {
         match self {
             Self::V1(_) => Some(Scheme::V1),
-            Self::V1a => Some(Scheme::V1a),
-            Self::Jwt => Some(Scheme::Jwt),
+            Self::V1a(_) => Some(Scheme::V1a),
+            Self::Jwt(_) => Some(Scheme::Jwt),
             Self::Unknown => None,
         }
     }

@@ -16,16 +16,34 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::fmt::Write as _;
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+mod signing_keys;
 
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use crate::{encoding, error::Error, event::EventType, headers::WebhookHeaders, secret::Secret};
 
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+pub use signing_keys::SigningKeys;
+
 /// Signs deliveries as Google would.
 #[derive(Debug, Clone)]
 pub struct Signer {
-    secrets: Vec<Secret>,
+    signatures: Vec<Signature>,
+}
+
+#[derive(Debug, Clone)]
+enum Signature {
+    V1(Secret),
+    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+    V1a(SigningKeys),
+    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+    Jwt {
+        keys: SigningKeys,
+        audience: String,
+    },
 }
 
 impl Signer {
@@ -33,15 +51,37 @@ impl Signer {
     #[must_use]
     pub fn v1(secret: &Secret) -> Self {
         Self {
-            secrets: vec![secret.clone()],
+            signatures: vec![Signature::V1(secret.clone())],
         }
     }
 
     /// Adds a signature under another secret, as in the overlap of a rotation.
     #[must_use]
     pub fn and_v1(mut self, secret: &Secret) -> Self {
-        self.secrets.push(secret.clone());
+        self.signatures.push(Signature::V1(secret.clone()));
         self
+    }
+
+    /// Signs as real per-request deliveries are reported to be: with the first Ed25519 key.
+    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+    #[must_use]
+    pub fn v1a(keys: &SigningKeys) -> Self {
+        Self {
+            signatures: vec![Signature::V1a(keys.clone())],
+        }
+    }
+
+    /// Signs as Google's guide describes per-request deliveries: with an RS256 JWT for the given
+    /// audience, whose claims carry the event of the body. It expires 300 s after the attempt.
+    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+    #[must_use]
+    pub fn jwt(keys: &SigningKeys, audience: impl Into<String>) -> Self {
+        Self {
+            signatures: vec![Signature::Jwt {
+                keys: keys.clone(),
+                audience: audience.into(),
+            }],
+        }
     }
 
     /// Makes an attempt to deliver: `id` is the `webhook-id`, the same for each attempt of one
@@ -57,21 +97,39 @@ impl Signer {
     ) -> SignedDelivery {
         let (id, body) = (id.into(), body.into());
         let timestamp = attempted_at.unix_timestamp().to_string();
-        let content = [id.as_bytes(), b".", timestamp.as_bytes(), b".", &body];
-        let mut signature = String::new();
-        for secret in &self.secrets {
-            let separator = if signature.is_empty() { "" } else { " " };
-            let tag = encoding::encode(&secret.tag(&content));
-            // Writing to a `String` can't fail.
-            let _ = write!(signature, "{separator}v1,{tag}");
-        }
+        let content = [id.as_bytes(), b".", timestamp.as_bytes(), b".", &body].concat();
+        let signatures = self.signatures.iter().map(|signature| match signature {
+            Signature::V1(secret) => format!("v1,{}", encoding::encode(&secret.tag(&[&content]))),
+            #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+            Signature::V1a(keys) => {
+                format!("v1a,{}", encoding::encode(&keys.sign_ed25519(0, &content)))
+            }
+            #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+            Signature::Jwt { keys, audience } => jwt(keys, audience, attempted_at, &body),
+        });
         SignedDelivery {
+            signature: signatures.collect::<Vec<_>>().join(" "),
             id,
             timestamp,
-            signature,
             body,
         }
     }
+}
+
+/// A JWT whose claims are the members of the body, if it is an object, and what a token needs.
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+fn jwt(keys: &SigningKeys, audience: &str, attempted_at: OffsetDateTime, body: &[u8]) -> String {
+    let issued_at = attempted_at.unix_timestamp();
+    let mut claims: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
+    claims.insert(
+        "iss".into(),
+        "https://generativelanguage.googleapis.com".into(),
+    );
+    claims.insert("aud".into(), audience.into());
+    claims.insert("iat".into(), issued_at.into());
+    claims.insert("exp".into(), issued_at.saturating_add(300).into());
+    let header = json!({"alg": "RS256", "kid": keys.rsa_id(), "typ": "JWT"});
+    keys.jwt(&header, &claims.into())
 }
 
 /// An attempt to deliver, as it stands in the HTTP request.

@@ -1,11 +1,15 @@
 use std::{
+    borrow::Cow,
     fmt,
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use serde::Deserialize;
 use time::OffsetDateTime;
 
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+use crate::origin::PerRequest;
 use crate::{
     error::{ConfigError, Error, PayloadError},
     event::Event,
@@ -33,6 +37,8 @@ use crate::{
 pub struct Verifier {
     secrets: Vec<Secret>,
     window: ReplayWindow,
+    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+    per_request: Option<PerRequest>,
 }
 
 impl Verifier {
@@ -41,6 +47,8 @@ impl Verifier {
         VerifierBuilder {
             secrets: Vec::new(),
             window: ReplayWindow::default(),
+            #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+            per_request: None,
         }
     }
 
@@ -59,7 +67,11 @@ impl Verifier {
     /// - [`Error::MissingHeader`], [`Error::DuplicateHeader`], [`Error::InvalidHeader`]
     /// - [`Error::TimestampTooOld`], [`Error::TimestampTooNew`]
     /// - [`Error::NoUsableScheme`]
+    /// - for per-request deliveries [`Error::KeysUnavailable`], [`Error::UnusableToken`] and
+    ///   [`Error::UnknownKey`]
     /// - [`Error::SignatureMismatch`]
+    /// - for per-request deliveries [`Error::TokenClaims`], [`Error::BodyNotBound`] and
+    ///   [`Error::UnknownOrigin`]
     pub fn verify<'a, H>(&self, headers: H, body: &'a [u8]) -> Result<Delivery<'a>, Error>
     where
         H: TryInto<WebhookHeaders<'a>>,
@@ -132,9 +144,24 @@ impl Verifier {
                     id: headers.id(),
                     attempted_at,
                     scheme: Scheme::V1,
-                    payload: body,
+                    payload: Cow::Borrowed(body),
+                    key_id: None,
+                    job: None,
                 });
             }
+        }
+        #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+        if let Some(per_request) = &self.per_request
+            && let Some(authentic) = per_request.verify(headers, body, now, &mut tried)?
+        {
+            return Ok(Delivery {
+                id: headers.id(),
+                attempted_at,
+                scheme: authentic.scheme,
+                payload: authentic.payload,
+                key_id: authentic.key_id,
+                job: authentic.job,
+            });
         }
         if tried.is_empty() {
             return Err(Error::NoUsableScheme {
@@ -150,6 +177,11 @@ impl Verifier {
         if !self.secrets.is_empty() {
             schemes.insert(Some(Scheme::V1));
         }
+        #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+        if self.per_request.is_some() {
+            schemes.insert(Some(Scheme::V1a));
+            schemes.insert(Some(Scheme::Jwt));
+        }
         schemes
     }
 }
@@ -160,6 +192,8 @@ impl Verifier {
 pub struct VerifierBuilder {
     secrets: Vec<Secret>,
     window: ReplayWindow,
+    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+    per_request: Option<PerRequest>,
 }
 
 impl VerifierBuilder {
@@ -172,6 +206,15 @@ impl VerifierBuilder {
         self
     }
 
+    /// Also verifies per-request deliveries, which Google's own keys sign.
+    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+    pub fn per_request(self, per_request: PerRequest) -> Self {
+        Self {
+            per_request: Some(per_request),
+            ..self
+        }
+    }
+
     /// Sets the replay window. The default is 300 s back and 300 s ahead.
     pub fn window(self, window: ReplayWindow) -> Self {
         Self { window, ..self }
@@ -181,21 +224,25 @@ impl VerifierBuilder {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::NothingToVerifyWith`], [`ConfigError::TooManySecrets`] or
-    /// [`ConfigError::WindowTooWide`].
+    /// [`ConfigError::NothingToVerifyWith`], [`ConfigError::TooManySecrets`],
+    /// [`ConfigError::WindowTooWide`], or `ConfigError::NoProofOfOrigin` where per-request
+    /// deliveries would be accepted without a proof that they are ours.
     pub fn build(self) -> Result<Verifier, ConfigError> {
-        let window = self.window.check()?;
-        match self.secrets.len() {
-            0 => Err(ConfigError::NothingToVerifyWith),
-            given if given > Self::MAX_SECRETS => Err(ConfigError::TooManySecrets {
-                given,
-                allowed: Self::MAX_SECRETS,
-            }),
-            _ => Ok(Verifier {
-                secrets: self.secrets,
-                window,
-            }),
+        let given = self.secrets.len();
+        if given > Self::MAX_SECRETS {
+            let allowed = Self::MAX_SECRETS;
+            return Err(ConfigError::TooManySecrets { given, allowed });
         }
+        let verifier = Verifier {
+            secrets: self.secrets,
+            window: self.window.check()?,
+            #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+            per_request: self.per_request.map(PerRequest::check).transpose()?,
+        };
+        if verifier.configured().is_empty() {
+            return Err(ConfigError::NothingToVerifyWith);
+        }
+        Ok(verifier)
     }
 }
 
@@ -209,7 +256,9 @@ pub struct Delivery<'a> {
     id: &'a str,
     attempted_at: OffsetDateTime,
     scheme: Scheme,
-    payload: &'a [u8],
+    payload: Cow<'a, [u8]>,
+    key_id: Option<Arc<str>>,
+    job: Option<String>,
 }
 
 impl Delivery<'_> {
@@ -234,10 +283,25 @@ impl Delivery<'_> {
         self.scheme
     }
 
-    /// The authenticated bytes. They need be neither UTF-8 nor JSON.
+    /// The id (`kid`) of the key that signed the delivery, where it was one of Google's and has
+    /// an id.
+    #[must_use]
+    pub fn key_id(&self) -> Option<&str> {
+        self.key_id.as_deref()
+    }
+
+    /// The context of the job token that the delivery carried: what was given to
+    /// `JobTokens::mint_for`, 1 to 128 bytes. `None` where there was no token or no context.
+    #[must_use]
+    pub fn job(&self) -> Option<&str> {
+        self.job.as_deref()
+    }
+
+    /// The authenticated bytes: the body, or of a JWT the claims. A body need be neither UTF-8
+    /// nor JSON.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        self.payload
+        &self.payload
     }
 
     /// Parses the payload as an event.
@@ -247,7 +311,12 @@ impl Delivery<'_> {
     /// [`PayloadError`] where the payload is not JSON, lacks a member that its type documents, or
     /// has a member twice. Types and members that this crate does not know are no error.
     pub fn event(&self) -> Result<Event, PayloadError> {
-        self.json()
+        let event: Event = self.json()?;
+        #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+        if self.scheme == Scheme::Jwt {
+            return Ok(scheme::jwt::without_registered_claims(event));
+        }
+        Ok(event)
     }
 
     /// Parses the payload as a type of the caller's.
@@ -257,9 +326,9 @@ impl Delivery<'_> {
     /// [`PayloadError`] where the payload is not JSON, or `T` refuses it.
     pub fn json<'s, T: Deserialize<'s>>(&'s self) -> Result<T, PayloadError> {
         // One look at the whole costs less than one at each string in it.
-        match str::from_utf8(self.payload) {
+        match str::from_utf8(&self.payload) {
             Ok(text) => serde_json::from_str(text),
-            Err(_) => serde_json::from_slice(self.payload),
+            Err(_) => serde_json::from_slice(&self.payload),
         }
         .map_err(PayloadError)
     }
@@ -272,6 +341,8 @@ impl fmt::Debug for Delivery<'_> {
             .field("id", &self.id)
             .field("attempted_at", &self.attempted_at)
             .field("scheme", &self.scheme)
+            .field("key_id", &self.key_id)
+            .field("job", &self.job)
             .finish_non_exhaustive()
     }
 }

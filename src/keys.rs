@@ -1,0 +1,13 @@
+//! Google's public keys: a set of them, and how it is kept current.
+
+mod key_set;
+mod refresh;
+mod shared;
+mod source;
+
+pub use key_set::{KeySet, SkippedKey};
+pub use refresh::{Freshness, KeyRefresh};
+pub use shared::SharedKeySet;
+pub use source::{Fetched, KeySource, RefreshError, RefreshedKeys};
+
+pub(crate) use key_set::{Key, PublicKey, clip};

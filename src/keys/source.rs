@@ -1,0 +1,264 @@
+use std::{
+    error::Error as StdError,
+    fmt,
+    pin::Pin,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{KeyRefresh, KeySet, SharedKeySet};
+use crate::error::{ConfigError, Error};
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Where key sets come from: the I/O, which the caller supplies.
+///
+/// An async closure without parameters that gives the bytes of a JSON Web Key Set is one; so is
+/// `JwksEndpoint` (feature `reqwest`). A source has to end after some time, such as
+/// [`KeyRefresh::TIMEOUT`], and to bound what it reads, such as by [`KeySet::MAX_DOCUMENT`].
+pub trait KeySource: Send + Sync + 'static {
+    /// Fetches the key set. `etag` is that of the set at hand (RFC 9110, section 8.8.3), for
+    /// sources that can ask whether it has changed.
+    fn fetch(&self, etag: Option<&str>) -> impl Future<Output = Result<Fetched, BoxError>> + Send;
+}
+
+/// What a [`KeySource`] brings.
+#[derive(Debug)]
+pub enum Fetched {
+    /// A JSON Web Key Set.
+    Document {
+        /// Its bytes.
+        json: Vec<u8>,
+        /// How long it may be used, if the source knows.
+        max_age: Option<Duration>,
+        /// Its entity tag, if the source knows.
+        etag: Option<String>,
+    },
+    /// The set at hand is the current one.
+    Unchanged {
+        /// How much longer it may be used, if the source knows.
+        max_age: Option<Duration>,
+    },
+}
+
+impl From<Vec<u8>> for Fetched {
+    fn from(json: Vec<u8>) -> Self {
+        Self::Document {
+            json,
+            max_age: None,
+            etag: None,
+        }
+    }
+}
+
+impl<F, R, T, E> KeySource for F
+where
+    F: Fn() -> R + Send + Sync + 'static,
+    R: Future<Output = Result<T, E>> + Send,
+    T: Into<Fetched>,
+    E: Into<BoxError>,
+{
+    async fn fetch(&self, _etag: Option<&str>) -> Result<Fetched, BoxError> {
+        self().await.map(Into::into).map_err(Into::into)
+    }
+}
+
+/// Why a key set could not be refreshed. The one at hand serves on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefreshError {
+    /// The source failed.
+    #[error("the key set can't be fetched: {0}")]
+    Fetch(#[source] BoxError),
+    /// What the source brought is no key set.
+    #[error("{0}")]
+    Document(#[from] ConfigError),
+}
+
+/// A key set that is kept current: give [`keys`](Self::keys) to
+/// [`PerRequest`](crate::PerRequest), and let a task of yours call [`refresh`](Self::refresh).
+///
+/// Nothing runs by itself: there is no task, no thread and no timer in here, and any async runtime
+/// will do. Verification never waits for a refresh. The rules are those of [`KeyRefresh`].
+///
+/// ```
+/// # async fn fetch(url: &str) -> Result<Vec<u8>, std::io::Error> { Ok(Vec::new()) }
+/// use gemini_webhooks::{PerRequest, RefreshedKeys, Verifier};
+/// use std::{sync::Arc, time::Duration};
+///
+/// # async fn example() -> Result<(), gemini_webhooks::ConfigError> {
+/// let keys = Arc::new(RefreshedKeys::new(|| fetch("https://example.com/jwks.json")));
+/// let verifier = Verifier::builder()
+///     .per_request(PerRequest::new(keys.keys()).audience("https://example.com/3f9c"))
+///     .build()?;
+///
+/// // In a task of its own:
+/// loop {
+///     if let Err(error) = keys.refresh().await {
+///         eprintln!("{error}");
+///     }
+///     tokio::time::sleep(keys.time_to_next()).await;
+/// }
+/// # }
+/// ```
+pub struct RefreshedKeys {
+    source: Box<dyn DynKeySource>,
+    keys: SharedKeySet,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    refresh: KeyRefresh,
+    /// That of the set at hand, and not of one that could not be used.
+    etag: Option<String>,
+}
+
+impl RefreshedKeys {
+    /// Starts without a set: the first [`refresh`](Self::refresh) fetches one.
+    pub fn new(source: impl KeySource) -> Self {
+        Self {
+            source: Box::new(source),
+            keys: SharedKeySet::default(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// The handle through which verifiers see the keys.
+    #[must_use]
+    pub fn keys(&self) -> SharedKeySet {
+        self.keys.clone()
+    }
+
+    /// Fetches the set if it is due: true where this call brought a set or learned that the one at
+    /// hand is current, false where there was nothing to do or another call is at it.
+    ///
+    /// # Errors
+    ///
+    /// [`RefreshError`]; the set at hand serves on.
+    pub async fn refresh(&self) -> Result<bool, RefreshError> {
+        let begun = self.state().refresh.begin(Instant::now());
+        if begun {
+            self.fetch().await.map(|()| true)
+        } else {
+            Ok(false)
+        }
+    }
+
+    /// Fetches the set if a delivery was refused with an error that newer keys may mend, and the
+    /// cool-down allows it: where this gives true, verify once more.
+    ///
+    /// # Errors
+    ///
+    /// [`RefreshError`]; the set at hand serves on.
+    pub async fn refresh_after(&self, error: &Error) -> Result<bool, RefreshError> {
+        // Most errors need no look at a state that all requests share.
+        let begun =
+            error.is_refreshable() && self.state().refresh.begin_after(error, Instant::now());
+        if begun {
+            self.fetch().await.map(|()| true)
+        } else {
+            Ok(false)
+        }
+    }
+
+    /// How long it takes until [`refresh`](Self::refresh) may have something to do.
+    #[must_use]
+    pub fn time_to_next(&self) -> Duration {
+        self.state().refresh.time_to_next(Instant::now())
+    }
+
+    async fn fetch(&self) -> Result<(), RefreshError> {
+        let flight = Flight {
+            keys: self,
+            landed: false,
+        };
+        let etag = self
+            .state()
+            .etag
+            .clone()
+            .filter(|_| self.keys.get().is_some());
+        match self
+            .source
+            .fetch(etag.as_deref())
+            .await
+            .map_err(RefreshError::Fetch)?
+        {
+            Fetched::Document {
+                json,
+                max_age,
+                etag,
+            } => {
+                self.keys.replace(KeySet::from_json(&json)?);
+                flight.land(max_age, Some(etag));
+            }
+            Fetched::Unchanged { max_age } if self.keys.get().is_some() => {
+                flight.land(max_age, None);
+            }
+            Fetched::Unchanged { .. } => {
+                return Err(RefreshError::Fetch(
+                    "it is said to be unchanged, but there is none".into(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No panic can leave the state half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for RefreshedKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefreshedKeys")
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A fetch under way. Dropped before it lands, by an error or because its future was dropped, it
+/// counts as failed.
+struct Flight<'k> {
+    keys: &'k RefreshedKeys,
+    landed: bool,
+}
+
+impl Flight<'_> {
+    /// `etag` is that of a new set, if there is one.
+    fn land(mut self, max_age: Option<Duration>, etag: Option<Option<String>>) {
+        let mut state = self.keys.state();
+        state.refresh.succeeded(Instant::now(), max_age);
+        if let Some(etag) = etag {
+            state.etag = etag;
+        }
+        drop(state);
+        self.landed = true;
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        if !self.landed {
+            self.keys.state().refresh.failed(Instant::now());
+        }
+    }
+}
+
+/// [`KeySource`] in a box.
+trait DynKeySource: Send + Sync {
+    fn fetch<'s>(
+        &'s self,
+        etag: Option<&'s str>,
+    ) -> Pin<Box<dyn Future<Output = Result<Fetched, BoxError>> + Send + 's>>;
+}
+
+impl<S: KeySource> DynKeySource for S {
+    fn fetch<'s>(
+        &'s self,
+        etag: Option<&'s str>,
+    ) -> Pin<Box<dyn Future<Output = Result<Fetched, BoxError>> + Send + 's>> {
+        Box::pin(KeySource::fetch(self, etag))
+    }
+}

@@ -1,0 +1,220 @@
+//! A compact JWT under one of Google's keys, whose claims carry the event (RFC 7515, RFC 7519,
+//! with the advice of RFC 8725).
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Map, Value};
+
+use crate::{
+    encoding,
+    error::Error,
+    event::Event,
+    headers::NAMES,
+    json::Object,
+    keys::{Key, KeySet, PublicKey, clip},
+    signature::{Schemes, SignatureEntries, SignatureEntry},
+};
+
+/// In seconds, for clocks that differ (RFC 7519, section 4.1.4).
+const LEEWAY: i64 = 60;
+
+/// Takes away what the token says of itself and not of the event: the claims that RFC 7519
+/// registers.
+pub(crate) fn without_registered_claims(mut event: Event) -> Event {
+    for claim in REGISTERED {
+        event.other.remove(claim);
+    }
+    event
+}
+
+const REGISTERED: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
+
+/// What a token with a genuine signature says.
+pub(crate) struct Token {
+    pub(crate) claims: Map<String, Value>,
+    /// The claims as they were signed.
+    pub(crate) json: Vec<u8>,
+}
+
+/// The members of a JOSE header that count. Key material that a token brings along (`jwk`, `jku`,
+/// `x5c`, `x5u`) is not read: whoever made the token chose it.
+#[derive(Deserialize)]
+struct Header<'t> {
+    #[serde(borrow)]
+    alg: Cow<'t, str>,
+    #[serde(borrow)]
+    kid: Option<Cow<'t, str>>,
+    crit: Option<IgnoredAny>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Algorithm {
+    Rs256,
+    EdDsa,
+}
+
+/// Checks the signature of the first JWT, and gives the key that made it. The claims are parsed
+/// and not checked.
+pub(crate) fn verify<'k>(
+    keys: &'k KeySet,
+    signatures: SignatureEntries<'_>,
+    tried: Schemes,
+) -> Result<(&'k Key, Token), Error> {
+    let mismatch = Error::SignatureMismatch { tried };
+    // A second one is not looked at: the service sends one, as the whole value.
+    let token = signatures.iter().find_map(|entry| match entry {
+        SignatureEntry::Jwt(token) => Some(token),
+        _ => None,
+    });
+    let malformed = |reason| {
+        let [_, _, name] = NAMES;
+        Error::InvalidHeader { name, reason }
+    };
+    let (signed, header, claims, signature) = token
+        .and_then(segments)
+        .ok_or_else(|| malformed("the JWT does not have three segments"))?;
+    let header = encoding::decode_url(header)
+        .ok_or_else(|| malformed("the JWT's header is not base64url"))?;
+    let header: Header<'_> = serde_json::from_slice(&header)
+        .map_err(|_| malformed("the JWT's header is not a JOSE header"))?;
+    let algorithm = match &*header.alg {
+        "RS256" => Algorithm::Rs256,
+        "EdDSA" => Algorithm::EdDsa,
+        "none" => {
+            return Err(Error::UnusableToken {
+                reason: "is not signed",
+            });
+        }
+        _ => {
+            return Err(Error::UnusableToken {
+                reason: "has another algorithm",
+            });
+        }
+    };
+    // An extension that must be understood, and none is (RFC 7515, section 4.1.11).
+    if header.crit.is_some() {
+        return Err(Error::UnusableToken {
+            reason: "demands an extension",
+        });
+    }
+    let signature = encoding::decode_url(signature).ok_or_else(|| mismatch.clone())?;
+    let key = match header.kid {
+        Some(key_id) => {
+            let named = keys.find(&key_id).ok_or_else(|| Error::UnknownKey {
+                key_id: clip(&key_id),
+            })?;
+            Some(named).filter(|key| matches(key, algorithm, signed, &signature))
+        }
+        None => keys
+            .iter()
+            .find(|key| matches(key, algorithm, signed, &signature)),
+    };
+    let key = key.ok_or(mismatch)?;
+
+    let json = encoding::decode_url(claims)
+        .ok_or_else(|| malformed("the JWT's claims are not base64url"))?;
+    let Object(claims) = serde_json::from_slice(&json)
+        .map_err(|_| malformed("the JWT's claims are not a JSON object without duplicates"))?;
+    Ok((key, Token { claims, json }))
+}
+
+/// What is signed, and the three segments: header, claims and signature (RFC 7515, section 7.1).
+fn segments(token: &[u8]) -> Option<(&[u8], &str, &str, &str)> {
+    let (signed, signature) = str::from_utf8(token).ok()?.rsplit_once('.')?;
+    let (header, claims) = signed.split_once('.')?;
+    Some((signed.as_bytes(), header, claims, signature))
+}
+
+/// Whether the key made the signature, with the one algorithm that the key is for (RFC 8725,
+/// section 3.1): a key used with another one is how tokens get forged.
+fn matches(key: &Key, algorithm: Algorithm, signed: &[u8], signature: &[u8]) -> bool {
+    match (&key.public, algorithm) {
+        (PublicKey::Rsa(key), Algorithm::Rs256) => key.verify_rs256(signed, signature),
+        (PublicKey::Ed25519(key), Algorithm::EdDsa) => signature
+            .try_into()
+            .is_ok_and(|signature| key.verify(signed, signature)),
+        _ => false,
+    }
+}
+
+impl Token {
+    /// Checks `exp`, which must be there, and `nbf` and `iat`, which may be.
+    pub(crate) fn check_times(&self, now: i64) -> Result<(), Error> {
+        let refuse = |claim, problem| Err(Error::TokenClaims { claim, problem });
+        let Some(expires) = self.time("exp")? else {
+            return refuse("exp", "is absent".to_owned());
+        };
+        let past = now.saturating_sub(expires);
+        if past > LEEWAY {
+            return refuse("exp", format!("is {past} s past, {LEEWAY} s are allowed"));
+        }
+        for claim in ["nbf", "iat"] {
+            let ahead = self.time(claim)?.map_or(0, |time| time.saturating_sub(now));
+            if ahead > LEEWAY {
+                return refuse(claim, format!("is {ahead} s ahead, {LEEWAY} s are allowed"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A `NumericDate` (RFC 7519, section 2) in whole seconds.
+    fn time(&self, claim: &'static str) -> Result<Option<i64>, Error> {
+        let Some(value) = self.claims.get(claim) else {
+            return Ok(None);
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "it saturates, and no time is there"
+        )]
+        let seconds = value
+            .as_i64()
+            .or_else(|| value.as_f64().map(|seconds| seconds as i64));
+        let problem = || Error::TokenClaims {
+            claim,
+            problem: "is not a number".to_owned(),
+        };
+        seconds.ok_or_else(problem).map(Some)
+    }
+
+    /// Checks that `aud` is there and has the audience (RFC 7519, section 4.1.3).
+    pub(crate) fn check_audience(&self, audience: &str) -> Result<(), Error> {
+        let problem = match self.claims.get("aud") {
+            None => "is absent",
+            Some(Value::String(one)) if one == audience => return Ok(()),
+            Some(Value::Array(several)) if several.iter().any(|one| one == audience) => {
+                return Ok(());
+            }
+            Some(_) => "is another audience",
+        };
+        Err(Error::TokenClaims {
+            claim: "aud",
+            problem: problem.to_owned(),
+        })
+    }
+
+    /// Checks that the claims carry an event, and that the body, if there is one, says nothing
+    /// that they do not.
+    ///
+    /// A JWT signs its claims and not the body: who has seen one could send it with any body.
+    pub(crate) fn check_body(&self, body: &[u8]) -> Result<(), Error> {
+        let refuse = |reason| Error::BodyNotBound { reason };
+        let claimed = Event::deserialize(Value::Object(self.claims.clone()))
+            .map_err(|_| refuse("its claims carry no event"))?;
+        if body.is_empty() {
+            return Ok(());
+        }
+        let sent: Event =
+            serde_json::from_slice(body).map_err(|_| refuse("the body is not an event"))?;
+        let same = claimed.data == sent.data
+            && claimed.occurred_at == sent.occurred_at
+            && claimed.version == sent.version
+            && claimed.user_metadata == sent.user_metadata
+            && sent
+                .other
+                .iter()
+                .all(|(name, value)| claimed.other.get(name) == Some(value));
+        same.then_some(())
+            .ok_or_else(|| refuse("its claims carry another event"))
+    }
+}

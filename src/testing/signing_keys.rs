@@ -1,0 +1,140 @@
+use std::{fmt, sync::Arc};
+
+use serde_json::{Value, json};
+
+use crate::{
+    crypto::{Ed25519PrivateKey, RsaPrivateKey},
+    encoding::encode_url,
+};
+
+/// Private keys as Google keeps them, to sign per-request deliveries with: three Ed25519 keys and
+/// one RSA key.
+///
+/// The RSA key is always the same and known to everybody: it is made for tests alone. Clones share
+/// the keys.
+#[derive(Clone)]
+pub struct SigningKeys {
+    keys: Arc<Keys>,
+}
+
+struct Keys {
+    /// What the ids of the keys begin with.
+    name: String,
+    ed25519: [Ed25519PrivateKey; 3],
+    rsa: RsaPrivateKey,
+}
+
+impl SigningKeys {
+    /// Makes new Ed25519 keys, and new ids for all keys.
+    ///
+    /// # Panics
+    ///
+    /// If the operating system gives no random bytes.
+    #[must_use]
+    #[expect(
+        clippy::expect_used,
+        reason = "a test has nothing better to do than to fail"
+    )]
+    pub fn generate() -> Self {
+        let random = || {
+            let mut bytes = [0; 32];
+            getrandom::fill(&mut bytes).expect("random bytes");
+            bytes
+        };
+        let ed25519 = || Ed25519PrivateKey::from_seed(&random()).expect("any seed is a key");
+        let [a, b, c, d, ..] = random();
+        let keys = Keys {
+            name: format!("{a:02x}{b:02x}{c:02x}{d:02x}"),
+            ed25519: [ed25519(), ed25519(), ed25519()],
+            rsa: RsaPrivateKey::from_pkcs8(include_bytes!("rsa.pk8")).expect("a fixed key"),
+        };
+        Self {
+            keys: Arc::new(keys),
+        }
+    }
+
+    /// The public keys as a JSON Web Key Set (RFC 7517), as Google publishes its own.
+    #[must_use]
+    pub fn jwks(&self) -> String {
+        let ed25519 = self.keys.ed25519.iter().enumerate().map(|(number, key)| {
+            json!({
+                "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA",
+                "kid": self.ed25519_id(number), "x": encode_url(key.public()),
+            })
+        });
+        let (n, e) = self.keys.rsa.public();
+        let rsa = json!({
+            "kty": "RSA", "use": "sig", "alg": "RS256",
+            "kid": self.rsa_id(), "n": encode_url(&n), "e": encode_url(&e),
+        });
+        json!({"keys": ed25519.chain([rsa]).collect::<Vec<_>>()}).to_string()
+    }
+
+    /// The id (`kid`) of one of the Ed25519 keys, which are numbered from 0 to 2.
+    #[must_use]
+    pub fn ed25519_id(&self, number: usize) -> String {
+        format!("{}-ed-{number}", self.keys.name)
+    }
+
+    /// The id (`kid`) of the RSA key.
+    #[must_use]
+    pub fn rsa_id(&self) -> String {
+        format!("{}-rsa", self.keys.name)
+    }
+
+    /// Signs a message with the Ed25519 key of that number (RFC 8032): 64 bytes.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such key.
+    #[must_use]
+    #[expect(
+        clippy::expect_used,
+        reason = "a test has nothing better to do than to fail"
+    )]
+    pub fn sign_ed25519(&self, number: usize, message: &[u8]) -> Vec<u8> {
+        let key = self
+            .keys
+            .ed25519
+            .get(number)
+            .expect("keys are numbered from 0 to 2");
+        key.sign(message).expect("Ed25519 signs any message")
+    }
+
+    /// Makes a compact JWT (RFC 7515) of any header and any claims, honest or not: the header is
+    /// written as it is given, and whatever its `alg` says, the signature is EdDSA by the first
+    /// Ed25519 key where that is `EdDSA`, else RS256 by the RSA key.
+    ///
+    /// # Panics
+    ///
+    /// If the backend can't sign.
+    #[must_use]
+    #[expect(
+        clippy::expect_used,
+        reason = "a test has nothing better to do than to fail"
+    )]
+    pub fn jwt(&self, header: &Value, claims: &Value) -> String {
+        let header_segment = encode_url(header.to_string().as_bytes());
+        let signed = format!(
+            "{header_segment}.{}",
+            encode_url(claims.to_string().as_bytes())
+        );
+        let signature = match header.get("alg").and_then(Value::as_str) {
+            Some("EdDSA") => self.sign_ed25519(0, signed.as_bytes()),
+            _ => self
+                .keys
+                .rsa
+                .sign_rs256(signed.as_bytes())
+                .expect("RSA signs any message"),
+        };
+        format!("{signed}.{}", encode_url(&signature))
+    }
+}
+
+impl fmt::Debug for SigningKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKeys")
+            .field("name", &self.keys.name)
+            .finish_non_exhaustive()
+    }
+}

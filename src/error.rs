@@ -204,6 +204,13 @@ pub enum ConfigError {
         /// What was found and what was expected.
         reason: String,
     },
+    /// A key set can't be fetched from this address.
+    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+    #[error("the address of the key set can't be used: {reason}")]
+    InvalidEndpoint {
+        /// What was found and what was expected.
+        reason: String,
+    },
     /// Per-request deliveries would be accepted without proof that the job is ours.
     ///
     /// Google signs the deliveries of all its customers with the same keys.

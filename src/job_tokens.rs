@@ -66,7 +66,7 @@ use crate::{encoding, error::ConfigError};
 /// ```
 ///
 /// A vector: under a key of 32 bytes 0x07, the nonce 0x00 0x01 to 0x0f and the context
-/// `nightly-eval` give `gwj1_AAECAwQFBgcICQoLDA0OD25pZ2h0bHktZXZhbCHiUp8VIS3nuOeTTymVYRNrqcQzO6dMEQcbYMTHdfDd`.
+/// `nightly-eval` give `gwj1_AAECAwQFBgcICQoLDA0OD25pZ2h0bHktZXZhbOlXDoa8ulNKdxLpqv9X2iF_1HZEhvaPA6R9hkQo60Qx`.
 #[derive(Clone)]
 pub struct JobTokens {
     /// The first one mints. Boxed, so that moving them leaves no copy behind.
@@ -221,5 +221,93 @@ fn tag(key: &Hmac<Sha256>, nonce_and_context: &[u8]) -> [u8; TAG] {
 impl std::fmt::Debug for JobTokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("JobTokens(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VECTOR: &str =
+        "gwj1_AAECAwQFBgcICQoLDA0OD25pZ2h0bHktZXZhbOlXDoa8ulNKdxLpqv9X2iF_1HZEhvaPA6R9hkQo60Qx";
+
+    fn tokens() -> JobTokens {
+        JobTokens::new([7; 32])
+    }
+
+    #[test]
+    fn the_documented_vector_is_made_and_accepted() {
+        let nonce = std::array::from_fn(|index| u8::try_from(index).unwrap());
+        assert_eq!(tokens().mint_with(nonce, "nightly-eval"), VECTOR);
+        assert_eq!(tokens().check(VECTOR).as_deref(), Some("nightly-eval"));
+    }
+
+    #[test]
+    fn a_token_is_accepted_under_the_key_that_made_it() {
+        let token = tokens().mint_for("nightly").unwrap();
+        assert_eq!(tokens().check(&token).as_deref(), Some("nightly"));
+        let other = JobTokens::new([8; 32]);
+        assert_eq!(other.check(&token), None);
+        assert_eq!(
+            other.clone().or_made_by(tokens()).check(&token).as_deref(),
+            Some("nightly")
+        );
+        let minted = other.clone().or_made_by(tokens()).mint().unwrap();
+        assert_eq!(other.check(&minted).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn tokens_differ() {
+        assert_ne!(tokens().mint().unwrap(), tokens().mint().unwrap());
+    }
+
+    #[test]
+    fn any_changed_character_is_noticed() {
+        for at in 0..VECTOR.len() {
+            for replacement in ["A", "B", "_", "=", ".", " ", ""] {
+                let mut changed = VECTOR.to_owned();
+                changed.replace_range(at..=at, replacement);
+                let genuine = tokens().check(&changed).is_some();
+                assert_eq!(genuine, changed == VECTOR, "{changed}");
+            }
+        }
+    }
+
+    #[test]
+    fn contexts_are_bounded() {
+        let longest = "\u{e9}".repeat(64);
+        let token = tokens().mint_for(&longest).unwrap();
+        assert_eq!(tokens().check(&token), Some(longest));
+        let error = tokens().mint_for(&"a".repeat(129)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the context has 129 bytes, 128 are allowed"
+        );
+        let too_long = tokens().mint_with([0; NONCE], &"a".repeat(129));
+        assert_eq!(tokens().check(&too_long), None);
+        for junk in [
+            "",
+            "gwj1_",
+            "gwj1_AAAA",
+            &format!("gwj1_{}", "A".repeat(1 << 20)),
+        ] {
+            assert_eq!(tokens().check(junk), None);
+        }
+    }
+
+    #[test]
+    fn keys_are_parsed_from_base64() {
+        let encoded = encoding::encode(&[7; 32]);
+        assert!(JobTokens::parse(&encoded).unwrap().check(VECTOR).is_some());
+        assert!(JobTokens::parse(&encoding::encode(&[7; 200])).is_ok());
+        for bad in [
+            String::new(),
+            encoding::encode(&[7; 31]),
+            format!("{encoded}\n"),
+            encoding::encode(&[7; 2000]),
+        ] {
+            assert!(JobTokens::parse(&bad).is_err(), "{bad}");
+        }
+        assert_eq!(format!("{:?}", tokens()), "JobTokens(..)");
     }
 }

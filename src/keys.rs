@@ -1,10 +1,14 @@
 //! Google's public keys: a set of them, and how it is kept current.
 
+#[cfg(feature = "reqwest")]
+mod endpoint;
 mod key_set;
 mod refresh;
 mod shared;
 mod source;
 
+#[cfg(feature = "reqwest")]
+pub use endpoint::JwksEndpoint;
 pub use key_set::{KeySet, SkippedKey};
 pub use refresh::{Freshness, KeyRefresh};
 pub use shared::SharedKeySet;

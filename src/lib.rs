@@ -93,6 +93,11 @@ pub use event::{
 pub use headers::WebhookHeaders;
 #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
 pub use job_tokens::{JobTokens, MintError};
+#[cfg(all(
+    feature = "reqwest",
+    any(feature = "aws-lc-rs", feature = "rust-crypto")
+))]
+pub use keys::JwksEndpoint;
 #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
 pub use keys::{
     Fetched, Freshness, KeyRefresh, KeySet, KeySource, RefreshError, RefreshedKeys, SharedKeySet,

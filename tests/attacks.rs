@@ -181,3 +181,646 @@ fn errors_tell_nothing_that_helps_to_forge() {
     let tag = sent.signature.trim_start_matches("v1,");
     assert!(!shown.contains(tag) && !shown.contains("C2FV"), "{shown}");
 }
+
+#[test]
+fn what_could_not_verify_anything_can_not_be_built() {
+    use gemini_webhooks::{ConfigError, ReplayWindow};
+    use std::time::Duration;
+
+    assert_eq!(
+        Verifier::builder().build().unwrap_err(),
+        ConfigError::NothingToVerifyWith
+    );
+    let nine = (0..9).fold(Verifier::builder(), |builder, _| builder.secret(secret()));
+    let error = nine.build().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "9 signing secrets are given, 8 are allowed"
+    );
+    let wide = ReplayWindow::default().back(Duration::from_secs(86_401));
+    let error = Verifier::builder()
+        .secret(secret())
+        .window(wide)
+        .build()
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the replay window spans 86401 s, 86400 s are allowed"
+    );
+    assert_eq!(ReplayWindow::MAX, Duration::from_secs(86_400));
+}
+
+#[test]
+fn the_window_is_the_one_that_was_set() {
+    let window = gemini_webhooks::ReplayWindow::default().back(std::time::Duration::from_secs(10));
+    let verifier = Verifier::builder()
+        .secret(secret())
+        .window(window)
+        .build()
+        .unwrap();
+    let sent = Signer::v1(&secret()).sign("msg_1", now(), "{}");
+    let at = |seconds| now() + std::time::Duration::from_secs(seconds);
+    assert!(verifier.verify_at(&sent, &sent.body, at(10)).is_ok());
+    let error = verifier.verify_at(&sent, &sent.body, at(11)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "webhook-timestamp is 11 s old, 10 s are allowed"
+    );
+}
+
+#[test]
+fn a_delivery_shows_no_payload() {
+    let sent = Signer::v1(&secret()).sign("msg_1", now(), r#"{"private":1}"#);
+    let verifier = verifier();
+    let shown = format!(
+        "{:?}",
+        verifier.verify_at(&sent, &sent.body, now()).unwrap()
+    );
+    assert!(shown.contains("msg_1") && shown.contains("V1"), "{shown}");
+    assert!(!shown.contains("private"), "{shown}");
+    let shown = format!("{verifier:?}");
+    assert!(!shown.contains("C2FV"), "{shown}");
+}
+
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+mod per_request {
+    use gemini_webhooks::{
+        ConfigError, Error, EventType, JobTokens, KeySet, PerRequest, Scheme, SharedKeySet,
+        Verifier, WebhookHeaders,
+        testing::{Signer, SigningKeys, sample},
+    };
+    use serde_json::{Value, json};
+    use std::sync::LazyLock;
+
+    use super::{NOW, assert_code, now};
+
+    const AUDIENCE: &str = "https://example.com/webhook";
+
+    static GOOGLE: LazyLock<SigningKeys> = LazyLock::new(SigningKeys::generate);
+
+    fn keys() -> KeySet {
+        KeySet::from_json(GOOGLE.jwks().as_bytes()).unwrap()
+    }
+
+    fn tokens() -> JobTokens {
+        JobTokens::new([7; 32])
+    }
+
+    fn verifier(configure: impl FnOnce(PerRequest) -> PerRequest) -> Verifier {
+        let per_request = configure(PerRequest::new(keys()));
+        Verifier::builder()
+            .per_request(per_request)
+            .build()
+            .unwrap()
+    }
+
+    fn event() -> Value {
+        serde_json::from_str(&sample(&EventType::BatchSucceeded)).unwrap()
+    }
+
+    /// The claims of an honest token.
+    fn claims() -> Value {
+        let mut claims = event();
+        claims["iss"] = "https://generativelanguage.googleapis.com".into();
+        claims["aud"] = AUDIENCE.into();
+        claims["iat"] = NOW.into();
+        claims["exp"] = (NOW + 300).into();
+        claims
+    }
+
+    fn header() -> Value {
+        json!({"alg": "RS256", "kid": GOOGLE.rsa_id(), "typ": "JWT"})
+    }
+
+    fn verify_token(token: &str, body: &[u8]) -> Result<(), Error> {
+        let timestamp = NOW.to_string();
+        let headers = WebhookHeaders::new("msg_1", &timestamp, token)?;
+        let verifier = verifier(|per_request| per_request.audience(AUDIENCE));
+        let delivery = verifier.verify_at(headers, body, now())?;
+        assert_eq!(delivery.scheme(), Scheme::Jwt);
+        assert!(!delivery.event().unwrap().other.contains_key("exp"));
+        Ok(())
+    }
+
+    fn verify_claims(claims: &Value) -> Result<(), Error> {
+        verify_token(
+            &GOOGLE.jwt(&header(), claims),
+            event().to_string().as_bytes(),
+        )
+    }
+
+    /// An honest token with one claim changed, or left out.
+    fn with_claim(name: &str, value: Value) -> Result<(), Error> {
+        let mut claims = claims();
+        match value {
+            Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
+            value => claims[name] = value,
+        }
+        verify_claims(&claims)
+    }
+
+    #[test]
+    fn keys_without_a_proof_of_origin_are_a_configuration_error() {
+        let error = Verifier::builder()
+            .per_request(PerRequest::new(keys()))
+            .build()
+            .unwrap_err();
+        assert_eq!(error, ConfigError::NoProofOfOrigin);
+    }
+
+    #[test]
+    fn another_customers_delivery_is_refused() {
+        for signer in [Signer::v1a(&GOOGLE), Signer::jwt(&GOOGLE, AUDIENCE)] {
+            let mut foreign = event();
+            let theirs = JobTokens::new([8; 32]).mint_for("ours, honestly").unwrap();
+            for metadata in [
+                Value::Null,
+                json!("text"),
+                json!({}),
+                json!({JobTokens::MEMBER: ""}),
+                json!({JobTokens::MEMBER: 7}),
+                json!({JobTokens::MEMBER: "gwj1_"}),
+                json!({JobTokens::MEMBER: theirs}),
+                json!({JobTokens::MEMBER: tokens().mint().unwrap() + "A"}),
+                json!({JobTokens::MEMBER: format!("x{}", tokens().mint().unwrap())}),
+                json!({"another_member": tokens().mint().unwrap()}),
+            ] {
+                foreign["user_metadata"] = metadata.clone();
+                let sent = signer.sign("msg_1", now(), foreign.to_string());
+                let verifier = verifier(|per_request| per_request.job_tokens(tokens()));
+                let outcome = verifier.verify_at(&sent, &sent.body, now()).map(drop);
+                // In a JWT, metadata that is no object makes an event that can't be read.
+                let code = match metadata {
+                    Value::String(_) if sent.signature.starts_with("ey") => "body_not_bound",
+                    _ => "unknown_origin",
+                };
+                assert_code(outcome, code);
+            }
+        }
+    }
+
+    #[test]
+    fn our_own_jobs_delivery_is_accepted_wherever_the_token_stands() {
+        for signer in [Signer::v1a(&GOOGLE), Signer::jwt(&GOOGLE, AUDIENCE)] {
+            let metadata = JobTokens::user_metadata(&tokens().mint_for("nightly").unwrap());
+            let mut outer = event();
+            outer["user_metadata"] = metadata.clone().into();
+            let mut inner = event();
+            inner["data"]["user_metadata"] = metadata.into();
+            for body in [outer, inner] {
+                let sent = signer.sign("msg_1", now(), body.to_string());
+                let older = JobTokens::new([9; 32]);
+                let accepted = [tokens(), older.clone().or_made_by(tokens())];
+                for tokens in accepted {
+                    let verifier = verifier(|per_request| per_request.job_tokens(tokens));
+                    let delivery = verifier.verify_at(&sent, &sent.body, now()).unwrap();
+                    assert_eq!(delivery.job(), Some("nightly"));
+                    assert!(delivery.key_id().is_some());
+                }
+                let verifier = verifier(|per_request| per_request.job_tokens(older));
+                assert!(verifier.verify_at(&sent, &sent.body, now()).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_without_a_context_proves_and_names_nothing() {
+        let mut body = event();
+        body["user_metadata"] = JobTokens::user_metadata(&tokens().mint().unwrap()).into();
+        let sent = Signer::v1a(&GOOGLE).sign("msg_1", now(), body.to_string());
+        let verifier = verifier(|per_request| per_request.job_tokens(tokens()));
+        assert_eq!(
+            verifier.verify_at(&sent, &sent.body, now()).unwrap().job(),
+            None
+        );
+    }
+
+    #[test]
+    fn a_member_given_twice_can_not_hide_a_token() {
+        let token = tokens().mint().unwrap();
+        let member = JobTokens::MEMBER;
+        let body =
+            format!(r#"{{"type":"ping","user_metadata":{{"{member}":"x","{member}":"{token}"}}}}"#);
+        let sent = Signer::v1a(&GOOGLE).sign("msg_1", now(), body);
+        let verifier = verifier(|per_request| per_request.job_tokens(tokens()));
+        assert_code(
+            verifier.verify_at(&sent, &sent.body, now()).map(drop),
+            "unknown_origin",
+        );
+    }
+
+    #[test]
+    fn an_audience_alone_does_not_prove_the_origin_of_a_v1a_delivery() {
+        let sent = Signer::v1a(&GOOGLE).sign("msg_1", now(), event().to_string());
+        let audience = verifier(|per_request| per_request.audience(AUDIENCE));
+        assert_code(
+            audience.verify_at(&sent, &sent.body, now()).map(drop),
+            "unknown_origin",
+        );
+        let any = verifier(|per_request| per_request.audience(AUDIENCE).accept_any_sender());
+        assert!(any.verify_at(&sent, &sent.body, now()).is_ok());
+        let foreign =
+            Signer::jwt(&GOOGLE, "https://example.org").sign("msg_1", now(), event().to_string());
+        assert_code(
+            any.verify_at(&foreign, &foreign.body, now()).map(drop),
+            "token_claims",
+        );
+    }
+
+    #[test]
+    fn a_jwt_for_our_audience_still_needs_the_token_that_was_asked_for() {
+        let sent = Signer::jwt(&GOOGLE, AUDIENCE).sign("msg_1", now(), event().to_string());
+        let both = verifier(|per_request| per_request.audience(AUDIENCE).job_tokens(tokens()));
+        assert_code(
+            both.verify_at(&sent, &sent.body, now()).map(drop),
+            "unknown_origin",
+        );
+    }
+
+    #[test]
+    fn a_v1a_signature_is_checked_as_nothing_else() {
+        let secret = super::secret();
+        let verifier = Verifier::builder()
+            .secret(secret.clone())
+            .per_request(PerRequest::new(keys()).accept_any_sender())
+            .build()
+            .unwrap();
+        let refuse = |signature: String, body: &[u8], code: &str| {
+            let timestamp = NOW.to_string();
+            let headers = WebhookHeaders::new("msg_1", &timestamp, &signature).unwrap();
+            assert_code(verifier.verify_at(headers, body, now()).map(drop), code);
+        };
+        let v1 = Signer::v1(&secret).sign("msg_1", now(), "{}").signature;
+        let v1a = Signer::v1a(&GOOGLE).sign("msg_1", now(), "{}").signature;
+        refuse(v1.replace("v1,", "v1a,"), b"{}", "signature_mismatch");
+        refuse(v1a.replace("v1a,", "v1,"), b"{}", "signature_mismatch");
+        refuse(v1a.replace("v1a,", "v1b,"), b"{}", "no_usable_scheme");
+        refuse(v1a.clone(), b"{} ", "signature_mismatch");
+        refuse(
+            format!("v1a,{}", "A".repeat(86)),
+            b"{}",
+            "signature_mismatch",
+        );
+        let stranger = Signer::v1a(&SigningKeys::generate())
+            .sign("msg_1", now(), "{}")
+            .signature;
+        refuse(stranger.clone(), b"{}", "signature_mismatch");
+
+        // Beside a forged entry of the other scheme, a genuine one counts.
+        let accept = |signature: String, scheme| {
+            let timestamp = NOW.to_string();
+            let headers = WebhookHeaders::new("msg_1", &timestamp, &signature).unwrap();
+            assert_eq!(
+                verifier.verify_at(headers, b"{}", now()).unwrap().scheme(),
+                scheme
+            );
+        };
+        let forged = v1a.replace("v1a,", "v1,");
+        accept(format!("{forged} {v1a}"), Scheme::V1a);
+        accept(format!("{stranger} {v1}"), Scheme::V1);
+        accept(
+            format!("{stranger} {stranger} {stranger} {v1a}"),
+            Scheme::V1a,
+        );
+        // Four are checked: each costs a verification for each key.
+        refuse(
+            format!("{stranger} {stranger} {stranger} {stranger} {v1a}"),
+            b"{}",
+            "signature_mismatch",
+        );
+    }
+
+    #[test]
+    fn without_public_keys_their_schemes_are_not_considered() {
+        let verifier = super::verifier();
+        for signer in [Signer::v1a(&GOOGLE), Signer::jwt(&GOOGLE, AUDIENCE)] {
+            let sent = signer.sign("msg_1", now(), event().to_string());
+            assert_code(
+                verifier.verify_at(&sent, &sent.body, now()).map(drop),
+                "no_usable_scheme",
+            );
+        }
+        let sent = Signer::v1(&super::secret()).sign("msg_1", now(), "{}");
+        let outcome = super::per_request::verifier(PerRequest::accept_any_sender)
+            .verify_at(&sent, &sent.body, now())
+            .map(drop);
+        let message = assert_code(outcome, "no_usable_scheme");
+        assert!(
+            message.ends_with("offers v1, this verifier is configured for v1a, jwt"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn before_the_keys_are_loaded_a_delivery_is_to_come_again() {
+        let shared = SharedKeySet::default();
+        let per_request = PerRequest::new(shared.clone()).accept_any_sender();
+        let verifier = Verifier::builder()
+            .per_request(per_request)
+            .build()
+            .unwrap();
+        let sent = Signer::v1a(&GOOGLE).sign("msg_1", now(), "{}");
+        let error = verifier.verify_at(&sent, &sent.body, now()).unwrap_err();
+        assert_eq!(
+            (error.code(), error.status(), error.is_refreshable()),
+            ("keys_unavailable", 503, true)
+        );
+        shared.replace(keys());
+        assert!(verifier.verify_at(&sent, &sent.body, now()).is_ok());
+    }
+
+    #[test]
+    fn an_honest_token_is_accepted_with_its_body_and_without() {
+        let token = GOOGLE.jwt(&header(), &claims());
+        let body = event();
+        verify_token(&token, body.to_string().as_bytes()).unwrap();
+        verify_token(
+            &token,
+            serde_json::to_string_pretty(&body).unwrap().as_bytes(),
+        )
+        .unwrap();
+        verify_token(&token, b"").unwrap();
+        let unnamed = json!({"alg": "RS256"});
+        verify_token(&GOOGLE.jwt(&unnamed, &claims()), b"").unwrap();
+        let eddsa = json!({"alg": "EdDSA", "kid": GOOGLE.ed25519_id(0), "typ": "webhook+jwt"});
+        verify_token(&GOOGLE.jwt(&eddsa, &claims()), b"").unwrap();
+    }
+
+    #[test]
+    fn a_token_beside_another_body_is_refused() {
+        let token = GOOGLE.jwt(&header(), &claims());
+        for (name, value) in [
+            ("type", json!("batch.expired")),
+            ("data", json!({"id": "batch_123456"})),
+            (
+                "data",
+                json!({"id": "batch_123456", "output_file_uri": "gs://evil/results.jsonl"}),
+            ),
+            (
+                "data",
+                json!({"id": "batch_123456", "output_file_uri": "gs://my-bucket/results.jsonl", "more": 1}),
+            ),
+            ("timestamp", json!("2026-01-22T12:00:01Z")),
+            ("version", json!("v2")),
+            ("user_metadata", json!({"a": 1})),
+            ("something_new", json!(1)),
+        ] {
+            let mut body = event();
+            body[name] = value;
+            assert_code(
+                verify_token(&token, body.to_string().as_bytes()),
+                "body_not_bound",
+            );
+        }
+        for body in ["{", "{}", "null", " ", "\u{feff}{}"] {
+            assert_code(verify_token(&token, body.as_bytes()), "body_not_bound");
+        }
+    }
+
+    #[test]
+    fn a_token_without_an_event_is_refused() {
+        let bare = json!({"aud": AUDIENCE, "exp": NOW + 300, "sub": "batch_123456"});
+        for body in [event().to_string(), String::new()] {
+            let outcome = verify_token(&GOOGLE.jwt(&header(), &bare), body.as_bytes());
+            assert_code(outcome, "body_not_bound");
+        }
+    }
+
+    #[test]
+    fn claims_are_required_and_checked_to_the_second() {
+        for (name, value) in [
+            ("exp", json!(NOW - 60)),
+            ("exp", json!(NOW as f64 + 0.5)),
+            ("nbf", json!(NOW + 60)),
+            ("nbf", json!(0)),
+            ("iat", json!(NOW + 60)),
+            ("iat", Value::Null),
+            ("iss", json!("https://example.com")),
+            ("aud", json!(["https://example.org", AUDIENCE])),
+            ("jti", json!("a")),
+            ("a_claim_of_google", json!({"b": 1})),
+        ] {
+            with_claim(name, value.clone())
+                .unwrap_or_else(|error| panic!("{name} {value}: {error}"));
+        }
+        for (name, value) in [
+            ("exp", Value::Null),
+            ("exp", json!(NOW - 61)),
+            ("exp", json!(i64::MIN)),
+            ("exp", json!(-1e300)),
+            ("exp", json!("1780000300")),
+            ("exp", json!([NOW + 300])),
+            ("nbf", json!(NOW + 61)),
+            ("nbf", json!(u64::MAX)),
+            ("nbf", json!(false)),
+            ("iat", json!(NOW + 61)),
+            ("iat", json!("now")),
+            ("aud", Value::Null),
+            ("aud", json!("")),
+            ("aud", json!([])),
+            ("aud", json!("https://example.com/webhook/")),
+            ("aud", json!("https://example.com")),
+            ("aud", json!([["https://example.com/webhook"]])),
+            ("aud", json!({"https://example.com/webhook": 1})),
+        ] {
+            let message = assert_code(with_claim(name, value), "token_claims");
+            assert!(message.contains(&format!("the claim {name} ")), "{message}");
+        }
+    }
+
+    /// RFC 8725, sections 3.1, 3.2 and 3.10.
+    #[test]
+    fn only_the_algorithm_that_a_key_is_for_is_used() {
+        let (rsa, ed) = (GOOGLE.rsa_id(), GOOGLE.ed25519_id(0));
+        for (header, code) in [
+            (json!({"alg": "none"}), "no_usable_scheme"),
+            (json!({"alg": "None"}), "no_usable_scheme"),
+            (json!({"alg": "none", "kid": rsa}), "no_usable_scheme"),
+            (json!({"alg": "HS256", "kid": rsa}), "no_usable_scheme"),
+            (json!({"alg": "RS384", "kid": rsa}), "no_usable_scheme"),
+            (json!({"alg": "PS256", "kid": rsa}), "no_usable_scheme"),
+            (json!({"alg": "ES256", "kid": rsa}), "no_usable_scheme"),
+            (json!({"alg": "rs256", "kid": rsa}), "no_usable_scheme"),
+            (json!({"alg": "", "kid": rsa}), "no_usable_scheme"),
+            (json!({"alg": "RS256", "kid": ed}), "signature_mismatch"),
+            (json!({"alg": "EdDSA", "kid": rsa}), "signature_mismatch"),
+            (
+                json!({"alg": "EdDSA", "kid": GOOGLE.ed25519_id(1)}),
+                "signature_mismatch",
+            ),
+            (json!({"alg": "RS256", "kid": "rsa-9"}), "unknown_key"),
+            (json!({"alg": "RS256", "kid": ""}), "unknown_key"),
+            (
+                json!({"alg": "RS256", "kid": "../../etc/passwd"}),
+                "unknown_key",
+            ),
+            (
+                json!({"alg": "RS256", "kid": rsa, "crit": ["exp"]}),
+                "no_usable_scheme",
+            ),
+            (
+                json!({"alg": "RS256", "kid": rsa, "crit": ["b64"], "b64": false}),
+                "no_usable_scheme",
+            ),
+            (json!({"alg": 7}), "invalid_header"),
+            (json!({"kid": rsa}), "invalid_header"),
+            (json!({"alg": "RS256", "kid": 7}), "invalid_header"),
+            (json!(["RS256"]), "invalid_header"),
+            (json!(null), "invalid_header"),
+        ] {
+            let outcome = verify_token(&GOOGLE.jwt(&header, &claims()), b"");
+            let error = outcome.expect_err(&header.to_string());
+            assert_eq!(error.code(), code, "{header}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_token_signed_with_the_public_key_as_a_secret_is_refused() {
+        use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+        use hmac::{Hmac, KeyInit, Mac};
+
+        let encode = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+        let jwks: Value = serde_json::from_str(&GOOGLE.jwks()).unwrap();
+        for key in jwks["keys"].as_array().unwrap() {
+            for material in [key["n"].as_str(), key["x"].as_str()].into_iter().flatten() {
+                let raw = BASE64_URL_SAFE_NO_PAD.decode(material).unwrap();
+                for secret in [
+                    raw.as_slice(),
+                    material.as_bytes(),
+                    key.to_string().as_bytes(),
+                ] {
+                    for algorithm in ["HS256", "RS256", "EdDSA"] {
+                        let header = json!({"alg": algorithm, "kid": key["kid"]});
+                        let signed = format!("{}.{}", encode(&header), encode(&claims()));
+                        let mac = Hmac::<sha2::Sha256>::new_from_slice(secret).unwrap();
+                        let tag = mac.chain_update(&signed).finalize().into_bytes();
+                        let token = format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(tag));
+                        assert!(verify_token(&token, b"").is_err(), "{token}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn key_material_that_a_token_brings_along_is_not_used() {
+        let attacker = SigningKeys::generate();
+        let own: Value = serde_json::from_str(&attacker.jwks()).unwrap();
+        let own_key = &own["keys"][0];
+        for kid in [GOOGLE.ed25519_id(0), attacker.ed25519_id(0)] {
+            for (name, value) in [
+                ("jwk", own_key.clone()),
+                ("jku", json!("http://127.0.0.1:1/jwks.json")),
+                ("x5u", json!("http://127.0.0.1:1/cert.pem")),
+                ("x5c", json!(["AAAA"])),
+                ("x5c", json!("text")),
+            ] {
+                let mut header = json!({"alg": "EdDSA", "kid": kid});
+                header[name] = value;
+                let error = verify_token(&attacker.jwt(&header, &claims()), b"").unwrap_err();
+                assert!(
+                    ["unknown_key", "signature_mismatch"].contains(&error.code()),
+                    "{error}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_malformed_token_is_refused() {
+        let token = GOOGLE.jwt(&header(), &claims());
+        let segments: Vec<&str> = token.split('.').collect();
+        let [header, claims, signature] = segments.as_slice() else {
+            panic!("{token}");
+        };
+        for (token, code) in [
+            (format!("{header}.{claims}"), "invalid_header"),
+            (
+                format!("{header}.{claims}.{signature}.{signature}"),
+                "invalid_header",
+            ),
+            (
+                format!("{header}.{claims}.{signature}.{signature}.{signature}"),
+                "invalid_header",
+            ),
+            ("..".into(), "invalid_header"),
+            (format!(".{claims}.{signature}"), "invalid_header"),
+            (format!("{header}..{signature}"), "signature_mismatch"),
+            (format!("{header}.{claims}."), "signature_mismatch"),
+            (
+                format!("{header}.{claims}.{signature}="),
+                "signature_mismatch",
+            ),
+            (
+                format!("{header}.{claims}.{}", &signature[1..]),
+                "signature_mismatch",
+            ),
+            (
+                format!("{header}.{claims}A.{signature}"),
+                "signature_mismatch",
+            ),
+            (format!("{header}=.{claims}.{signature}"), "invalid_header"),
+            (
+                format!("{header}.{claims}.{}", "A".repeat(8 << 10)),
+                "invalid_header",
+            ),
+        ] {
+            assert_code(verify_token(&token, b""), code);
+        }
+        // A second token is not looked at.
+        assert_code(
+            verify_token(&format!("{header}.{claims}.AAAA {token}"), b""),
+            "signature_mismatch",
+        );
+    }
+
+    #[test]
+    fn duplicate_members_in_a_token_are_refused() {
+        use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+
+        // Serialized by hand, since no JSON library writes a member twice.
+        let twice = |value: &Value, name: &str| {
+            let text = value.to_string();
+            format!(
+                "{},{}:{}}}",
+                &text[..text.len() - 1],
+                json!(name),
+                value[name]
+            )
+        };
+        let kid = GOOGLE.ed25519_id(0);
+        let honest = json!({"alg": "EdDSA", "kid": kid});
+        let sign = |header: &str, claims: &str| {
+            let encode = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+            let signed = format!("{}.{}", encode(header), encode(claims));
+            let signature = GOOGLE.sign_ed25519(0, signed.as_bytes());
+            format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+        };
+        verify_token(&sign(&honest.to_string(), &claims().to_string()), b"").unwrap();
+        for name in ["alg", "kid"] {
+            let token = sign(&twice(&honest, name), &claims().to_string());
+            assert_code(verify_token(&token, b""), "invalid_header");
+        }
+        for name in ["aud", "exp", "type", "data"] {
+            let token = sign(&honest.to_string(), &twice(&claims(), name));
+            assert_code(verify_token(&token, b""), "invalid_header");
+        }
+    }
+
+    #[test]
+    fn errors_show_neither_tokens_nor_more_than_a_part_of_a_key_id() {
+        let kid = "k".repeat(1000);
+        let token = GOOGLE.jwt(&json!({"alg": "RS256", "kid": kid}), &claims());
+        let error = verify_token(&token, b"").unwrap_err();
+        let shown = format!("{error} {error:?}");
+        assert!(shown.len() < 300, "{shown}");
+        let minted = tokens().mint_for("nightly").unwrap();
+        let mut body = event();
+        body["user_metadata"] = JobTokens::user_metadata(&minted).into();
+        let sent = Signer::v1a(&GOOGLE).sign("msg_1", now(), body.to_string());
+        let verifier = verifier(|per_request| per_request.job_tokens(JobTokens::new([8; 32])));
+        let error = verifier.verify_at(&sent, &sent.body, now()).unwrap_err();
+        let shown = format!("{error} {error:?} {:?} {verifier:?}", tokens());
+        assert!(!shown.contains(&minted[5..20]), "{shown}");
+    }
+}

@@ -319,3 +319,235 @@ fn without_leading_zeros(mut number: &[u8]) -> &[u8] {
     }
     number
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+
+    fn ed25519_jwk() -> Value {
+        json!({"kty": "OKP", "crv": "Ed25519", "x": X, "kid": "good", "use": "sig", "alg": "EdDSA"})
+    }
+
+    fn rsa_jwk(bytes: usize, first: u8, last: u8, exponent: &[u8]) -> Value {
+        let mut n = vec![0x5a; bytes];
+        n[0] = first;
+        n[bytes - 1] = last;
+        json!({"kty": "RSA", "n": encoding::encode_url(&n), "e": encoding::encode_url(exponent)})
+    }
+
+    fn with(name: &str, value: Value) -> Value {
+        let mut key = ed25519_jwk();
+        key[name] = value;
+        key
+    }
+
+    fn point(bytes: &[u8]) -> Value {
+        with("x", encoding::encode_url(bytes).into())
+    }
+
+    fn load(keys: &[Value]) -> Result<KeySet, ConfigError> {
+        KeySet::from_json(json!({"keys": keys}).to_string().as_bytes())
+    }
+
+    #[test]
+    fn usable_keys_are_taken() {
+        for key in [
+            ed25519_jwk(),
+            json!({"kty": "OKP", "crv": "Ed25519", "x": X}),
+            with("alg", "Ed25519".into()),
+            with("key_ops", json!(["verify"])),
+            with("x5c", "text".into()),
+            with("x5t", json!([1, 2])),
+            with("something_new", json!({"a": 1})),
+            rsa_jwk(256, 0x80, 1, &[1, 0, 1]),
+            rsa_jwk(1024, 0xff, 1, &[3]),
+            rsa_jwk(257, 0, 1, &[0, 1, 0, 1])
+                .as_object()
+                .map(|key| {
+                    let mut key = key.clone();
+                    let mut n = vec![0x5a; 257];
+                    (n[0], n[1], n[256]) = (0, 0x80, 1);
+                    key["n"] = encoding::encode_url(&n).into();
+                    key.into()
+                })
+                .unwrap(),
+        ] {
+            let keys =
+                load(std::slice::from_ref(&key)).unwrap_or_else(|error| panic!("{key}: {error}"));
+            assert_eq!((keys.len(), keys.skipped().len()), (1, 0), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_bad_key_is_skipped_with_a_reason_and_costs_no_other() {
+        let mut minus_one = [0xff; 32];
+        (minus_one[0], minus_one[31]) = (0xec, 0x7f);
+        let mut two_more = minus_one;
+        two_more[0] = 0xee;
+        for (key, reason) in [
+            (json!(null), "not an object"),
+            (json!("text"), "not an object"),
+            (json!({}), "`kty`"),
+            (json!({"kty": "oct", "k": "AAAA"}), "`kty`"),
+            (
+                json!({"kty": "EC", "crv": "P-256", "x": X, "y": X}),
+                "`kty`",
+            ),
+            (json!({"kty": "new"}), "`kty`"),
+            (with("kty", json!(7)), "`kty`"),
+            (with("crv", "X25519".into()), "`kty`"),
+            (with("crv", "P-256".into()), "`crv`"),
+            (with("use", "enc".into()), "`use`"),
+            (with("use", json!(["sig"])), "`use`"),
+            (with("key_ops", json!(["sign"])), "`key_ops`"),
+            (with("key_ops", json!("verify")), "`key_ops`"),
+            (with("alg", "RS256".into()), "`alg`"),
+            (with("alg", json!(7)), "`alg`"),
+            (with("x", json!(7)), "`kty`"),
+            (with("x", format!("{X}=").into()), "not base64url"),
+            (point(&[7; 31]), "32 bytes"),
+            (point(&[7; 33]), "32 bytes"),
+            (point(&[]), "32 bytes"),
+            (point(&[0; 32]), "point"),
+            (point(&minus_one), "point"),
+            (point(&two_more), "point"),
+            (rsa_jwk(64, 0x80, 1, &[1, 0, 1]), "2048"),
+            (rsa_jwk(256, 0x7f, 1, &[1, 0, 1]), "2048"),
+            (rsa_jwk(1025, 1, 1, &[1, 0, 1]), "8192"),
+            (rsa_jwk(256, 0x80, 2, &[1, 0, 1]), "even"),
+            (rsa_jwk(256, 0x80, 1, &[1]), "exponent"),
+            (rsa_jwk(256, 0x80, 1, &[]), "exponent"),
+            (rsa_jwk(256, 0x80, 1, &[0, 0]), "exponent"),
+            (rsa_jwk(256, 0x80, 1, &[1, 0, 0]), "exponent"),
+            (rsa_jwk(256, 0x80, 1, &[1, 0, 0, 0, 1]), "exponent"),
+            (json!({"kty": "RSA", "n": "", "e": "AQAB"}), "2048"),
+            (
+                json!({"kty": "RSA", "n": "!", "e": "AQAB"}),
+                "not base64url",
+            ),
+            (json!({"kty": "RSA", "e": "AQAB"}), "`kty`"),
+        ] {
+            let keys = load(&[key.clone(), ed25519_jwk()]).unwrap();
+            assert_eq!(keys.len(), 1, "{key}");
+            let [skipped] = keys.skipped() else {
+                panic!("{key}: {:?}", keys.skipped());
+            };
+            assert!(skipped.reason.contains(reason), "{key}: {skipped}");
+            assert_eq!(skipped.position, 0);
+            assert!(load(&[key]).unwrap_err().to_string().contains(reason));
+        }
+    }
+
+    #[test]
+    fn the_first_of_two_keys_with_one_id_counts() {
+        let keys = load(&[ed25519_jwk(), ed25519_jwk()]).unwrap();
+        assert_eq!(keys.len(), 1);
+        assert_eq!(
+            keys.skipped()[0].to_string(),
+            "key 1 (\"good\"): its `kid` is that of a key before it"
+        );
+        let unnamed = json!({"kty": "OKP", "crv": "Ed25519", "x": X});
+        assert_eq!(load(&[unnamed.clone(), unnamed]).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_set_is_bounded() {
+        let unnamed = json!({"kty": "OKP", "crv": "Ed25519", "x": X});
+        let keys = load(&vec![unnamed.clone(); 33]).unwrap();
+        assert_eq!((keys.len(), keys.skipped().len()), (32, 1));
+        let many = load(&vec![json!(null); 10_000]).unwrap_err().to_string();
+        assert!(many.len() < 4096, "{} bytes of reasons", many.len());
+        let late = [vec![json!(null); 64], vec![unnamed]].concat();
+        assert!(load(&late).is_err());
+        let long = format!(
+            "{{\"keys\":[{}],\"a\":\"{}\"}}",
+            ed25519_jwk(),
+            "a".repeat(256 * 1024)
+        );
+        assert!(
+            KeySet::from_json(long.as_bytes())
+                .unwrap_err()
+                .to_string()
+                .contains("262144")
+        );
+        let id = "k".repeat(1000);
+        let keys = load(&[
+            with("use", "enc".into()),
+            with("kid", id.into()),
+            ed25519_jwk(),
+        ])
+        .unwrap();
+        assert_eq!(keys.len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_key_set_is_refused() {
+        for document in [
+            "",
+            "null",
+            "[]",
+            "{}",
+            "{\"keys\":{}}",
+            "{\"keys\":[]}",
+            "{\"keys\":null}",
+            "{\"keys\":[",
+            "<!doctype html><title>500</title>",
+            "{\"keys\":[],\"keys\":[]}",
+        ] {
+            assert!(
+                KeySet::from_json(document.as_bytes()).is_err(),
+                "{document}"
+            );
+        }
+        assert!(KeySet::from_json(&[0xff; 100]).is_err());
+        assert!(KeySet::from_json("[".repeat(200_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn public_keys_of_standard_webhooks_are_taken() {
+        let key = encoding::decode_url(X).unwrap();
+        let encoded = format!("whpk_{}", encoding::encode(&key));
+        assert_eq!(KeySet::from_public_keys([&encoded]).unwrap().len(), 1);
+        let bad = [
+            "",
+            "whpk_",
+            "whsec_AAAA",
+            &encoded[5..],
+            "whpk_AAAA",
+            &format!("{encoded}\n"),
+        ];
+        for key in bad {
+            assert!(KeySet::from_public_keys([key]).is_err(), "{key}");
+            let keys = KeySet::from_public_keys([key, &encoded]).unwrap();
+            assert_eq!((keys.len(), keys.skipped().len()), (1, 1));
+        }
+        assert!(KeySet::from_public_keys::<&str>([]).is_err());
+    }
+
+    #[test]
+    fn the_key_that_matched_last_is_asked_first() {
+        use std::cell::Cell;
+
+        let keys = ["a", "b", "c"].map(|kid| with("kid", kid.into()));
+        let keys = load(&keys).unwrap();
+        let asked = Cell::new(0);
+        let find = |wanted: usize| {
+            asked.set(0);
+            let found = keys.find_ed25519(|_| {
+                asked.set(asked.get() + 1);
+                asked.get() == wanted
+            });
+            found.and_then(|key| key.id.clone())
+        };
+        assert_eq!(find(3).as_deref(), Some("c"));
+        assert_eq!(find(1).as_deref(), Some("c"));
+        assert_eq!(find(2).as_deref(), Some("a"));
+        assert_eq!(find(1).as_deref(), Some("a"));
+        assert_eq!(find(9), None);
+        assert_eq!(asked.get(), 3);
+    }
+}

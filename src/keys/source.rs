@@ -137,12 +137,18 @@ impl RefreshedKeys {
     ///
     /// [`RefreshError`]; the set at hand serves on.
     pub async fn refresh(&self) -> Result<bool, RefreshError> {
-        let begun = self.state().refresh.begin(Instant::now());
-        if begun {
-            self.fetch().await.map(|()| true)
-        } else {
-            Ok(false)
-        }
+        self.refresh_at(Instant::now()).await
+    }
+
+    /// [`refresh`](Self::refresh) as of a given time: for tests, and for callers with a clock of
+    /// their own.
+    ///
+    /// # Errors
+    ///
+    /// [`RefreshError`]; the set at hand serves on.
+    pub async fn refresh_at(&self, now: Instant) -> Result<bool, RefreshError> {
+        let begun = self.state().refresh.begin(now);
+        self.fetch_if(begun, now).await
     }
 
     /// Fetches the set if a delivery was refused with an error that newer keys may mend, and the
@@ -152,14 +158,23 @@ impl RefreshedKeys {
     ///
     /// [`RefreshError`]; the set at hand serves on.
     pub async fn refresh_after(&self, error: &Error) -> Result<bool, RefreshError> {
+        self.refresh_after_at(error, Instant::now()).await
+    }
+
+    /// [`refresh_after`](Self::refresh_after) as of a given time: for tests, and for callers with a
+    /// clock of their own.
+    ///
+    /// # Errors
+    ///
+    /// [`RefreshError`]; the set at hand serves on.
+    pub async fn refresh_after_at(
+        &self,
+        error: &Error,
+        now: Instant,
+    ) -> Result<bool, RefreshError> {
         // Most errors need no look at a state that all requests share.
-        let begun =
-            error.is_refreshable() && self.state().refresh.begin_after(error, Instant::now());
-        if begun {
-            self.fetch().await.map(|()| true)
-        } else {
-            Ok(false)
-        }
+        let begun = error.is_refreshable() && self.state().refresh.begin_after(error, now);
+        self.fetch_if(begun, now).await
     }
 
     /// How long it takes until [`refresh`](Self::refresh) may have something to do.
@@ -168,40 +183,34 @@ impl RefreshedKeys {
         self.state().refresh.time_to_next(Instant::now())
     }
 
-    async fn fetch(&self) -> Result<(), RefreshError> {
+    async fn fetch_if(&self, begun: bool, now: Instant) -> Result<bool, RefreshError> {
+        if !begun {
+            return Ok(false);
+        }
         let flight = Flight {
             keys: self,
+            began: now,
             landed: false,
         };
-        let etag = self
-            .state()
-            .etag
-            .clone()
-            .filter(|_| self.keys.get().is_some());
-        match self
-            .source
-            .fetch(etag.as_deref())
-            .await
-            .map_err(RefreshError::Fetch)?
-        {
+        let etag = self.state().etag.clone();
+        let fetched = self.source.fetch(etag.as_deref()).await;
+        match fetched.map_err(RefreshError::Fetch)? {
             Fetched::Document {
                 json,
                 max_age,
                 etag,
             } => {
                 self.keys.replace(KeySet::from_json(&json)?);
-                flight.land(max_age, Some(etag));
+                self.state().etag = etag;
+                flight.land(max_age);
             }
-            Fetched::Unchanged { max_age } if self.keys.get().is_some() => {
-                flight.land(max_age, None);
-            }
+            Fetched::Unchanged { max_age } if self.keys.get().is_some() => flight.land(max_age),
             Fetched::Unchanged { .. } => {
-                return Err(RefreshError::Fetch(
-                    "it is said to be unchanged, but there is none".into(),
-                ));
+                let reason = "it is said to be unchanged, but there is none yet";
+                return Err(RefreshError::Fetch(reason.into()));
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -222,18 +231,13 @@ impl fmt::Debug for RefreshedKeys {
 /// counts as failed.
 struct Flight<'k> {
     keys: &'k RefreshedKeys,
+    began: Instant,
     landed: bool,
 }
 
 impl Flight<'_> {
-    /// `etag` is that of a new set, if there is one.
-    fn land(mut self, max_age: Option<Duration>, etag: Option<Option<String>>) {
-        let mut state = self.keys.state();
-        state.refresh.succeeded(Instant::now(), max_age);
-        if let Some(etag) = etag {
-            state.etag = etag;
-        }
-        drop(state);
+    fn land(mut self, max_age: Option<Duration>) {
+        self.keys.state().refresh.succeeded(self.began, max_age);
         self.landed = true;
     }
 }
@@ -241,7 +245,7 @@ impl Flight<'_> {
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         if !self.landed {
-            self.keys.state().refresh.failed(Instant::now());
+            self.keys.state().refresh.failed(self.began);
         }
     }
 }

@@ -1,0 +1,437 @@
+//! Keys from a real HTTP server on loopback, which rotates them, fails and misbehaves.
+#![cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use gemini_webhooks::{
+    Error, EventType, JwksEndpoint, PerRequest, RefreshedKeys, SharedKeySet, Verifier,
+    testing::{SignedDelivery, Signer, SigningKeys, sample},
+};
+use serde_json::json;
+use time::OffsetDateTime;
+use tokio::sync::Notify;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What the server does next.
+#[derive(Clone)]
+enum Mode {
+    Serve(String),
+    /// With this `Cache-Control` and this `ETag`.
+    Cached(String, &'static str, &'static str),
+    Answer(StatusCode, Vec<u8>),
+    Redirect(String),
+    /// Answers once it is told to.
+    Wait(Arc<Notify>, String),
+    Never,
+    /// One byte at a time, for ever.
+    Trickle,
+    Endless,
+}
+
+struct Server {
+    url: String,
+    mode: Mutex<Mode>,
+    requests: AtomicUsize,
+    unchanged: AtomicUsize,
+    sent: AtomicUsize,
+}
+
+impl Server {
+    async fn start(mode: Mode) -> Arc<Self> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Arc::new(Self {
+            url: format!("http://{}", listener.local_addr().unwrap()),
+            mode: Mutex::new(mode),
+            requests: AtomicUsize::new(0),
+            unchanged: AtomicUsize::new(0),
+            sent: AtomicUsize::new(0),
+        });
+        let app = Router::new()
+            .route("/jwks.json", get(answer))
+            .route("/moved.json", get(answer))
+            .with_state(Arc::clone(&server));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        server
+    }
+
+    fn now_does(&self, mode: Mode) {
+        *self.mode.lock().unwrap() = mode;
+    }
+
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    fn keys(&self) -> Arc<RefreshedKeys> {
+        let endpoint = JwksEndpoint::new(&format!("{}/jwks.json", self.url)).unwrap();
+        Arc::new(RefreshedKeys::new(endpoint))
+    }
+}
+
+async fn answer(
+    State(server): State<Arc<Server>>,
+    headers: HeaderMap,
+    uri: axum::http::Uri,
+) -> Response {
+    server.requests.fetch_add(1, Ordering::SeqCst);
+    let mode = server.mode.lock().unwrap().clone();
+    let endless = |chunk: &'static [u8], pause: Duration| {
+        let server = Arc::clone(&server);
+        Body::from_stream(futures_util::stream::unfold((), move |()| {
+            let server = Arc::clone(&server);
+            async move {
+                tokio::time::sleep(pause).await;
+                server.sent.fetch_add(chunk.len(), Ordering::SeqCst);
+                Some((Ok::<_, Infallible>(Bytes::from_static(chunk)), ()))
+            }
+        }))
+        .into_response()
+    };
+    match mode {
+        Mode::Serve(document) => document.into_response(),
+        Mode::Cached(document, control, etag) => {
+            let cached = [(header::CACHE_CONTROL, control), (header::ETAG, etag)];
+            if headers
+                .get(header::IF_NONE_MATCH)
+                .is_some_and(|known| known == etag)
+            {
+                server.unchanged.fetch_add(1, Ordering::SeqCst);
+                return (StatusCode::NOT_MODIFIED, cached).into_response();
+            }
+            (cached, document).into_response()
+        }
+        Mode::Answer(status, body) => (status, body).into_response(),
+        Mode::Redirect(_) if uri.path() == "/moved.json" => {
+            SigningKeys::generate().jwks().into_response()
+        }
+        Mode::Redirect(to) => (StatusCode::FOUND, [(header::LOCATION, to)]).into_response(),
+        Mode::Wait(go_on, document) => {
+            go_on.notified().await;
+            document.into_response()
+        }
+        Mode::Never => std::future::pending().await,
+        Mode::Trickle => endless(b" ", Duration::from_millis(20)),
+        Mode::Endless => endless(&[b' '; 16 * 1024], Duration::ZERO),
+    }
+}
+
+fn verifier(keys: SharedKeySet) -> Verifier {
+    let per_request = PerRequest::new(keys).accept_any_sender();
+    Verifier::builder()
+        .per_request(per_request)
+        .build()
+        .unwrap()
+}
+
+fn delivery(keys: &SigningKeys) -> SignedDelivery {
+    Signer::v1a(keys).sign(
+        "msg_1",
+        OffsetDateTime::now_utc(),
+        sample(&EventType::BatchSucceeded),
+    )
+}
+
+fn check(verifier: &Verifier, sent: &SignedDelivery) -> Result<(), Error> {
+    verifier.verify(sent, &sent.body).map(drop)
+}
+
+#[tokio::test]
+async fn rotated_keys_are_fetched_when_a_delivery_needs_them() {
+    let (old, new) = (SigningKeys::generate(), SigningKeys::generate());
+    let server = Server::start(Mode::Serve(old.jwks())).await;
+    let keys = server.keys();
+    let verifier = verifier(keys.keys());
+    let start = Instant::now();
+    assert_eq!(
+        check(&verifier, &delivery(&old)).unwrap_err().code(),
+        "keys_unavailable"
+    );
+    assert!(keys.refresh_at(start).await.unwrap());
+    check(&verifier, &delivery(&old)).unwrap();
+
+    server.now_does(Mode::Serve(new.jwks()));
+    let refused = check(&verifier, &delivery(&new)).unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.is_refreshable()),
+        ("signature_mismatch", true)
+    );
+    assert!(
+        !keys
+            .refresh_after_at(&refused, start + MINUTE / 4)
+            .await
+            .unwrap(),
+        "too early"
+    );
+    assert!(
+        keys.refresh_after_at(&refused, start + MINUTE / 2)
+            .await
+            .unwrap()
+    );
+    check(&verifier, &delivery(&new)).unwrap();
+    assert!(
+        check(&verifier, &delivery(&old)).is_err(),
+        "a key that is gone no longer counts"
+    );
+    assert_eq!(server.requests(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_flood_of_unknown_keys_causes_one_fetch_per_cool_down() {
+    let google = SigningKeys::generate();
+    let server = Server::start(Mode::Serve(google.jwks())).await;
+    let keys = server.keys();
+    let verifier = Arc::new(verifier(keys.keys()));
+    let start = Instant::now();
+    for cool_down in 0..3_u32 {
+        let now = start + cool_down * MINUTE / 2;
+        let mut tasks = Vec::new();
+        for _ in 0..8 {
+            let (keys, verifier, google) =
+                (Arc::clone(&keys), Arc::clone(&verifier), google.clone());
+            tasks.push(tokio::spawn(async move {
+                let timestamp = OffsetDateTime::now_utc().unix_timestamp().to_string();
+                let forged = delivery(&SigningKeys::generate());
+                for number in 0..1250 {
+                    let refused = if number % 2 == 0 {
+                        let header = json!({"alg": "RS256", "kid": format!("unknown-{number}")});
+                        let token = match number {
+                            0 => google.jwt(&header, &json!({})),
+                            // The signature of an unknown key is never looked at.
+                            _ => format!("{}.e30.AAAA", base64_url(&header.to_string())),
+                        };
+                        let headers =
+                            gemini_webhooks::WebhookHeaders::new("msg_1", &timestamp, &token);
+                        verifier.verify(headers.unwrap(), b"").unwrap_err()
+                    } else {
+                        check(&verifier, &forged).unwrap_err()
+                    };
+                    assert!(refused.is_refreshable(), "{refused}");
+                    keys.refresh_after_at(&refused, now).await.unwrap();
+                }
+            }));
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(server.requests(), 1 + cool_down as usize);
+    }
+    check(&verifier, &delivery(&google)).unwrap();
+}
+
+fn base64_url(text: &str) -> String {
+    use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+    BASE64_URL_SAFE_NO_PAD.encode(text)
+}
+
+#[tokio::test]
+async fn while_the_server_fails_the_old_keys_serve_on() {
+    let google = SigningKeys::generate();
+    let server = Server::start(Mode::Serve(google.jwks())).await;
+    let keys = server.keys();
+    let verifier = verifier(keys.keys());
+    let mut now = Instant::now();
+    assert!(keys.refresh_at(now).await.unwrap());
+
+    let whole = google.jwks();
+    let short_key = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"dG9vIHNob3J0"}]}"#;
+    let answer = |status, body: &str| Mode::Answer(status, body.into());
+    for (mode, reason) in [
+        (answer(StatusCode::INTERNAL_SERVER_ERROR, ""), "500"),
+        (answer(StatusCode::NOT_FOUND, &whole), "404"),
+        (answer(StatusCode::NO_CONTENT, ""), "204"),
+        (answer(StatusCode::NOT_MODIFIED, ""), "304"),
+        (
+            answer(StatusCode::OK, "<!doctype html><title>Sign in</title>"),
+            "expected value",
+        ),
+        (answer(StatusCode::OK, &whole[..whole.len() / 2]), "EOF"),
+        (answer(StatusCode::OK, ""), "EOF"),
+        (answer(StatusCode::OK, r#"{"keys":[]}"#), "no usable key"),
+        (answer(StatusCode::OK, short_key), "32 bytes"),
+        (
+            Mode::Answer(StatusCode::OK, vec![0xff; 1000]),
+            "expected value",
+        ),
+        (
+            Mode::Redirect("http://127.0.0.2:9/jwks.json".into()),
+            "redirect",
+        ),
+        (
+            Mode::Redirect("https://example.invalid/jwks.json".into()),
+            "redirect",
+        ),
+        (Mode::Redirect("/jwks.json".into()), "redirect"),
+        (Mode::Endless, "longer than 262144 bytes"),
+    ] {
+        server.now_does(mode);
+        now += 20 * MINUTE;
+        let error = keys.refresh_at(now).await.unwrap_err();
+        let chain = format!("{error} {error:?}");
+        assert!(chain.contains(reason), "{reason}: {chain}");
+        check(&verifier, &delivery(&google)).unwrap();
+        assert!(!keys.refresh_at(now).await.unwrap(), "it backs off");
+    }
+    // Of an endless document not much more is read than would be allowed: the rest of what was
+    // sent lies in the buffers of the sockets.
+    assert!(
+        server.sent.load(Ordering::SeqCst) < 32 << 20,
+        "{:?}",
+        server.sent
+    );
+
+    let next = SigningKeys::generate();
+    server.now_does(Mode::Serve(next.jwks()));
+    assert!(keys.refresh_at(now + 20 * MINUTE).await.unwrap());
+    check(&verifier, &delivery(&next)).unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_costs_nothing_but_its_news() {
+    let google = SigningKeys::generate();
+    let document = google.jwks();
+    let gone = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let endpoint = JwksEndpoint::new(&format!("http://{gone}/jwks.json")).unwrap();
+    let keys = RefreshedKeys::new(endpoint);
+    keys.keys()
+        .replace(gemini_webhooks::KeySet::from_json(document.as_bytes()).unwrap());
+    let error = keys.refresh().await.unwrap_err();
+    assert!(error.to_string().contains("can't be fetched"), "{error}");
+    check(&verifier(keys.keys()), &delivery(&google)).unwrap();
+}
+
+#[tokio::test]
+async fn a_fetch_takes_five_seconds_at_most() {
+    for mode in [Mode::Never, Mode::Trickle] {
+        let server = Server::start(mode).await;
+        let keys = server.keys();
+        let started = Instant::now();
+        let error = keys.refresh().await.unwrap_err();
+        assert!(format!("{error:?}").contains("TimedOut"), "{error:?}");
+        assert!(
+            started.elapsed() >= Duration::from_secs(4),
+            "it was given up early"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_on_the_same_server_is_followed() {
+    let server = Server::start(Mode::Redirect("/moved.json".into())).await;
+    let keys = server.keys();
+    assert!(keys.refresh().await.unwrap());
+    assert!(keys.keys().get().is_some());
+    assert_eq!(server.requests(), 2);
+}
+
+#[tokio::test]
+async fn caching_headers_are_honoured() {
+    let google = SigningKeys::generate();
+    let cached = |etag| Mode::Cached(google.jwks(), "public, max-age=7200", etag);
+    let server = Server::start(cached("\"one\"")).await;
+    let keys = server.keys();
+    let start = Instant::now();
+    assert!(keys.refresh_at(start).await.unwrap());
+    assert!(!keys.refresh_at(start + 119 * MINUTE).await.unwrap());
+    assert!(keys.refresh_at(start + 120 * MINUTE).await.unwrap());
+    assert_eq!(server.unchanged.load(Ordering::SeqCst), 1);
+    check(&verifier(keys.keys()), &delivery(&google)).unwrap();
+    assert!(!keys.refresh_at(start + 239 * MINUTE).await.unwrap());
+
+    // A document that could not be used must not be taken for the current one.
+    server.now_does(Mode::Cached("{}".into(), "max-age=7200", "\"two\""));
+    assert!(keys.refresh_at(start + 240 * MINUTE).await.is_err());
+    server.now_does(cached("\"two\""));
+    assert!(keys.refresh_at(start + 300 * MINUTE).await.unwrap());
+    assert_eq!(server.unchanged.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn verification_does_not_wait_for_a_refresh() {
+    let (old, new) = (SigningKeys::generate(), SigningKeys::generate());
+    let server = Server::start(Mode::Serve(old.jwks())).await;
+    let keys = server.keys();
+    let verifier = verifier(keys.keys());
+    let start = Instant::now();
+    keys.refresh_at(start).await.unwrap();
+
+    let go_on = Arc::new(Notify::new());
+    server.now_does(Mode::Wait(Arc::clone(&go_on), new.jwks()));
+    let refreshing = {
+        let keys = Arc::clone(&keys);
+        tokio::spawn(async move { keys.refresh_at(start + 10 * MINUTE).await })
+    };
+    while server.requests() < 2 {
+        tokio::task::yield_now().await;
+    }
+    // The server answers only after this, so that this can't have waited for it.
+    check(&verifier, &delivery(&old)).unwrap();
+    let refused = check(&verifier, &delivery(&new)).unwrap_err();
+    assert!(
+        !keys
+            .refresh_after_at(&refused, start + 10 * MINUTE)
+            .await
+            .unwrap(),
+        "one at a time"
+    );
+    go_on.notify_one();
+    assert!(refreshing.await.unwrap().unwrap());
+    check(&verifier, &delivery(&new)).unwrap();
+}
+
+#[tokio::test]
+async fn a_refresh_that_is_dropped_is_made_up_for() {
+    let google = SigningKeys::generate();
+    let server = Server::start(Mode::Never).await;
+    let keys = server.keys();
+    let start = Instant::now();
+    let dropped = tokio::time::timeout(Duration::from_millis(50), keys.refresh_at(start)).await;
+    assert!(dropped.is_err());
+    server.now_does(Mode::Serve(google.jwks()));
+    assert!(!keys.refresh_at(start).await.unwrap(), "it backs off");
+    assert!(
+        keys.refresh_at(start + Duration::from_secs(1))
+            .await
+            .unwrap()
+    );
+}
+
+#[tokio::test]
+async fn a_closure_is_a_source() {
+    let google = SigningKeys::generate();
+    let document = google.jwks();
+    let keys = RefreshedKeys::new(move || {
+        let document = document.clone();
+        async move { Ok::<_, std::io::Error>(document.into_bytes()) }
+    });
+    assert!(keys.refresh().await.unwrap());
+    check(&verifier(keys.keys()), &delivery(&google)).unwrap();
+    let failing =
+        RefreshedKeys::new(|| async { Err::<Vec<u8>, _>(std::io::Error::other("no disk")) });
+    assert!(
+        failing
+            .refresh()
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("no disk")
+    );
+}

@@ -5,37 +5,77 @@
 //! Prints what was sent, what the receiver answered and what it understood. The exit status is 1
 //! if any answer is not the expected one.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
-
-use axum::{Router, body::Bytes, extract::State, http::HeaderMap, http::StatusCode, routing::post};
-use gemini_webhooks::{
-    EventData, EventType, Secret, Verifier,
-    testing::{SignedDelivery, Signer, sample},
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::{get, post},
+};
+use gemini_webhooks::{
+    ConfigError, EventData, EventType, JobTokens, JwksEndpoint, PerRequest, RefreshedKeys, Secret,
+    Verifier,
+    testing::{SignedDelivery, Signer, SigningKeys, sample},
+};
+use serde_json::Value;
 use time::OffsetDateTime;
 
 // This is all that a receiver needs.
 
-fn verifier() -> Result<Verifier, gemini_webhooks::ConfigError> {
-    Verifier::builder()
-        .secret(Secret::parse(OLD_SECRET)?)
-        .secret(Secret::parse(NEW_SECRET)?)
-        .build()
+struct App {
+    verifier: Verifier,
+    keys: RefreshedKeys,
+}
+
+impl App {
+    fn new(jwks: &str) -> Result<Self, ConfigError> {
+        let keys = RefreshedKeys::new(JwksEndpoint::new(jwks)?); // or JwksEndpoint::google()?
+        let per_request = PerRequest::new(keys.keys()).job_tokens(JobTokens::new(JOB_KEY));
+        let verifier = Verifier::builder()
+            .secret(Secret::parse(OLD_SECRET)?)
+            .secret(Secret::parse(NEW_SECRET)?)
+            .per_request(per_request)
+            .build()?;
+        Ok(Self { verifier, keys })
+    }
 }
 
 async fn receive(
-    State(verifier): State<Arc<Verifier>>,
+    State(app): State<Arc<App>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<String, (StatusCode, String)> {
-    let delivery = verifier.verify(&headers, &body).map_err(|refusal| {
+    let mut verified = app.verifier.verify(&headers, &body);
+    if let Err(error) = &verified
+        && let Ok(true) = app.keys.refresh_after_at(error, later()).await
+    {
+        verified = app.verifier.verify(&headers, &body);
+    }
+    let delivery = verified.map_err(|refusal| {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::UNAUTHORIZED);
         (status, format!("{}: {refusal}", refusal.code()))
     })?;
     let event = delivery
         .event()
         .map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
-    Ok(understand(event.data))
+    let job = delivery
+        .job()
+        .map(|job| format!(" [job {job}]"))
+        .unwrap_or_default();
+    Ok(format!(
+        "{}: {}{job}",
+        delivery.scheme(),
+        understand(event.data)
+    ))
 }
 
 fn understand(data: EventData) -> String {
@@ -81,6 +121,14 @@ fn understand(data: EventData) -> String {
 const OLD_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const NEW_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const WRONG_SECRET: &str = "whsec_plJ3nmyCDGBKInavdOK15jsl8qS2rSh1";
+const JOB_KEY: [u8; 32] = [7; 32];
+
+/// Seconds that the show skips, so that nobody has to wait for a cool-down.
+static SKIPPED: AtomicU64 = AtomicU64::new(0);
+
+fn later() -> Instant {
+    Instant::now() + Duration::from_secs(SKIPPED.load(Ordering::Relaxed))
+}
 
 struct Row {
     what: String,
@@ -89,94 +137,181 @@ struct Row {
     delivery: SignedDelivery,
     /// A header that is left out.
     without: Option<&'static str>,
+    /// What happens before it is sent.
+    before: Before,
 }
 
-fn rows() -> Result<Vec<Row>, Box<dyn std::error::Error>> {
+enum Before {
+    Nothing,
+    Rotate(SigningKeys),
+    Skip(u64),
+}
+
+impl Row {
+    fn new(what: &str, expected: (u16, &'static str), delivery: SignedDelivery) -> Self {
+        Self {
+            what: what.to_owned(),
+            expected,
+            delivery,
+            without: None,
+            before: Before::Nothing,
+        }
+    }
+}
+
+fn project_level() -> Result<Vec<Row>, ConfigError> {
     let [old, new, wrong] = [OLD_SECRET, NEW_SECRET, WRONG_SECRET].map(Secret::parse);
     let (old, new, wrong) = (old?, new?, wrong?);
     let now = OffsetDateTime::now_utc();
     let signer = Signer::v1(&old);
-    let succeeded = sample(&EventType::BatchSucceeded);
+    let body = sample(&EventType::BatchSucceeded);
 
-    let mut rows = Vec::new();
-    let mut row = |what: &str, expected, delivery, without| {
-        rows.push(Row {
-            what: what.to_owned(),
-            expected,
-            delivery,
-            without,
-        });
-    };
     let news = EventType::from("deep_research.finished");
-    for event_type in EventType::KNOWN.iter().chain([&news]) {
-        let id = format!("msg_{event_type}").replace('.', "_");
+    let each_type = EventType::KNOWN.iter().chain([&news]).map(|event_type| {
         let expected = match event_type.as_str().split_once('.') {
-            Some(("batch", _)) => "batch_123456",
-            Some(("interaction", _)) => "interaction_123456",
-            Some(("video", _)) => "operation_123456 made gs://my-bucket/video.mp4",
-            _ => "deep_research.finished is news to me",
+            Some(("batch", _)) => "v1: batch_123456",
+            Some(("interaction", _)) => "v1: interaction_123456",
+            Some(("video", _)) => "v1: operation_123456 made gs://my-bucket/video.mp4",
+            _ => "v1: deep_research.finished is news to me",
         };
-        row(
+        let id = format!("msg_{event_type}").replace('.', "_");
+        Row::new(
             event_type.as_str(),
             (200, expected),
             signer.sign(id, now, sample(event_type)),
-            None,
-        );
-    }
+        )
+    });
+    let mut rows: Vec<Row> = each_type.collect();
 
-    let both = signer.clone().and_v1(&new);
-    row(
-        "rotation: both secrets",
-        (200, "succeeded"),
-        both.sign("msg_both", now, &*succeeded),
-        None,
-    );
-    let rotated = Signer::v1(&new).sign("msg_new", now, &*succeeded);
-    row(
+    let both = signer.clone().and_v1(&new).sign("msg_both", now, &*body);
+    rows.push(Row::new("rotation: both secrets", (200, "succeeded"), both));
+    let rotated = Signer::v1(&new).sign("msg_new", now, &*body);
+    rows.push(Row::new(
         "rotation: the new secret alone",
         (200, "succeeded"),
         rotated,
-        None,
-    );
+    ));
 
-    let forged = Signer::v1(&wrong).sign("msg_wrong", now, &*succeeded);
-    row("a wrong secret", (401, "signature_mismatch"), forged, None);
-    let stale = signer.sign("msg_stale", now - Duration::from_secs(412), &*succeeded);
-    row("a stale timestamp", (400, "timestamp_too_old"), stale, None);
-    let mut tampered = signer.sign("msg_tampered", now, &*succeeded);
-    tampered.body = succeeded.replace("my-bucket", "evil-bucket").into();
-    row(
+    let forged = Signer::v1(&wrong).sign("msg_wrong", now, &*body);
+    rows.push(Row::new(
+        "a wrong secret",
+        (401, "signature_mismatch"),
+        forged,
+    ));
+    let stale = signer.sign("msg_stale", now - Duration::from_secs(412), &*body);
+    rows.push(Row::new(
+        "a stale timestamp",
+        (400, "timestamp_too_old"),
+        stale,
+    ));
+    let mut tampered = signer.sign("msg_tampered", now, &*body);
+    tampered.body = body.replace("my-bucket", "evil-bucket").into();
+    rows.push(Row::new(
         "a tampered body",
         (401, "signature_mismatch"),
         tampered,
-        None,
+    ));
+    let whole = signer.sign("msg_headless", now, &*body);
+    let mut headless = Row::new("a missing header", (400, "missing_header"), whole);
+    headless.without = Some("webhook-signature");
+    rows.push(headless);
+    Ok(rows)
+}
+
+fn per_request(google: &SigningKeys) -> Result<Vec<Row>, Box<dyn std::error::Error>> {
+    let now = OffsetDateTime::now_utc();
+    let body = |tokens: &JobTokens, job: &str| {
+        let mut event: Value = serde_json::from_str(&sample(&EventType::VideoGenerated))?;
+        event["user_metadata"] = JobTokens::user_metadata(&tokens.mint_for(job)?).into();
+        Ok::<_, Box<dyn std::error::Error>>(event.to_string())
+    };
+    let ours = body(&JobTokens::new(JOB_KEY), "trailer")?;
+    let theirs = body(&JobTokens::new([8; 32]), "trailer")?;
+    let jwt = Signer::jwt(google, "https://example.com/webhook");
+
+    let mut rows = Vec::new();
+    let sent = Signer::v1a(google).sign("msg_v1a", now, &*ours);
+    rows.push(Row::new(
+        "a job of ours, Ed25519",
+        (200, "v1a: operation_123456 made"),
+        sent,
+    ));
+    let sent = jwt.sign("msg_jwt", now, &*ours);
+    rows.push(Row::new("a job of ours, JWT", (200, "[job trailer]"), sent));
+    for (what, signer) in [("Ed25519", &Signer::v1a(google)), ("JWT", &jwt)] {
+        let what = format!("another customer's job, {what}");
+        let sent = signer.sign("msg_foreign", now, &*theirs);
+        rows.push(Row::new(&what, (403, "unknown_origin"), sent));
+    }
+    let mut swapped = jwt.sign("msg_swapped", now, &*ours);
+    swapped.body = ours.replace("my-bucket", "evil-bucket").into();
+    rows.push(Row::new(
+        "a JWT beside another body",
+        (401, "body_not_bound"),
+        swapped,
+    ));
+
+    let next = SigningKeys::generate();
+    let sent = Signer::v1a(&next).sign("msg_next", now, &*ours);
+    let mut early = Row::new(
+        "new keys, right after a fetch",
+        (401, "signature_mismatch"),
+        sent.clone(),
     );
-    let whole = signer.sign("msg_headless", now, &*succeeded);
-    row(
-        "a missing header",
-        (400, "missing_header"),
-        whole,
-        Some("webhook-signature"),
+    early.before = Before::Rotate(next);
+    rows.push(early);
+    let mut later = Row::new(
+        "new keys, half a minute later",
+        (200, "[job trailer]"),
+        sent,
     );
+    later.before = Before::Skip(30);
+    rows.push(later);
+    let sent = Signer::v1a(google).sign("msg_gone", now, &*ours);
+    rows.push(Row::new(
+        "a key that is gone",
+        (401, "signature_mismatch"),
+        sent,
+    ));
     Ok(rows)
 }
 
 async fn run() -> Result<bool, Box<dyn std::error::Error>> {
-    let app = Router::new()
-        .route("/webhook", post(receive))
-        .with_state(Arc::new(verifier()?));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("http://{}/webhook", listener.local_addr()?);
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    let base = format!("http://{}", listener.local_addr()?);
+    let google = Arc::new(Mutex::new(SigningKeys::generate()));
+    let published = Arc::clone(&google);
+    let current = move || {
+        published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    };
+    let jwks = {
+        let current = current.clone();
+        get(move || async move { current().jwks() })
+    };
+    let router = Router::new()
+        .route("/webhook", post(receive))
+        .with_state(Arc::new(App::new(&format!("{base}/jwks.json"))?))
+        .route("/jwks.json", jwks);
+    tokio::spawn(async move { axum::serve(listener, router).await });
 
-    println!("sending to {url}\n");
+    println!("the receiver is at {base}/webhook, the keys are at {base}/jwks.json\n");
     println!("{:<32} {:<6} what the receiver says", "sent", "status");
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(10))
         .build()?;
     let mut as_expected = true;
-    for row in rows()? {
-        let mut request = client.post(&url).body(row.delivery.body.clone());
+    for row in project_level()?.into_iter().chain(per_request(&current())?) {
+        match row.before {
+            Before::Nothing => {}
+            Before::Rotate(keys) => *google.lock().unwrap_or_else(PoisonError::into_inner) = keys,
+            Before::Skip(seconds) => drop(SKIPPED.fetch_add(seconds, Ordering::Relaxed)),
+        }
+        let mut request = client
+            .post(format!("{base}/webhook"))
+            .body(row.delivery.body.clone());
         for (name, value) in row.delivery.headers() {
             if row.without != Some(name) {
                 request = request.header(name, value);

@@ -5,7 +5,14 @@
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `BIND` | address and port to listen on | `127.0.0.1:8787` |
-//! | `GEMINI_WEBHOOK_SECRETS` | signing secrets, separated by commas | |
+//! | `GEMINI_WEBHOOK_SECRETS` | project-level: signing secrets, separated by commas | |
+//! | `GEMINI_WEBHOOK_JWKS` | per-request: the key set, an https address (http on loopback) or a file | |
+//! | `GEMINI_WEBHOOK_JOB_KEY` | keys for job tokens, base64 of at least 32 bytes, separated by commas | |
+//! | `GEMINI_WEBHOOK_AUDIENCE` | the audience that a JWT must have | |
+//! | `GEMINI_WEBHOOK_ACCEPT_ANY_SENDER` | `1`: accept what Google signed for any customer | |
+//!
+//! Secrets or a key set must be given, and with a key set one of the last three: Google signs the
+//! per-request deliveries of all its customers with the same keys.
 //!
 //! `POST /webhook` takes deliveries, `GET /healthz` says that the receiver is up. Standard output
 //! gets one JSON line for each delivery. A setting that is missing or malformed ends the program
@@ -17,11 +24,13 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, FromRequest, Request, State},
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use gemini_webhooks::{Secret, Verifier};
+use gemini_webhooks::{
+    ConfigError, JobTokens, JwksEndpoint, PerRequest, RefreshError, RefreshedKeys, Secret, Verifier,
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
@@ -41,6 +50,7 @@ const MAX_CONNECTIONS: usize = 1024;
 struct Config {
     bind: SocketAddr,
     verifier: Verifier,
+    keys: Option<RefreshedKeys>,
 }
 
 impl Config {
@@ -49,21 +59,90 @@ impl Config {
         let bind = bind.parse().map_err(|_| {
             format!("BIND is not an address and a port such as 127.0.0.1:8787: {bind:?}")
         })?;
-        let secrets = variable("GEMINI_WEBHOOK_SECRETS")?.ok_or(
-            "GEMINI_WEBHOOK_SECRETS is not set: give the signing secrets, separated by commas",
-        )?;
         let mut builder = Verifier::builder();
-        for (position, text) in secrets.split(',').enumerate() {
-            let secret = Secret::parse(text.trim()).map_err(|error| {
-                format!("GEMINI_WEBHOOK_SECRETS, secret {}: {error}", position + 1)
-            })?;
+        for secret in list("GEMINI_WEBHOOK_SECRETS", Secret::parse)? {
             builder = builder.secret(secret);
         }
-        let verifier = builder
-            .build()
-            .map_err(|error| format!("GEMINI_WEBHOOK_SECRETS: {error}"))?;
-        Ok(Self { bind, verifier })
+        let keys = variable("GEMINI_WEBHOOK_JWKS")?
+            .map(|source| key_source(&source))
+            .transpose()?;
+        if let Some(keys) = &keys {
+            builder = builder.per_request(per_request(keys)?);
+        } else {
+            for name in PROOFS {
+                if variable(name)?.is_some() {
+                    return Err(format!("{name} is set, but GEMINI_WEBHOOK_JWKS is not"));
+                }
+            }
+        }
+        let verifier = builder.build().map_err(|error| match error {
+            ConfigError::NothingToVerifyWith => {
+                "neither GEMINI_WEBHOOK_SECRETS nor GEMINI_WEBHOOK_JWKS is set".to_owned()
+            }
+            ConfigError::NoProofOfOrigin => format!(
+                "GEMINI_WEBHOOK_JWKS needs a proof that a delivery is ours: set one of {}",
+                PROOFS.join(", ")
+            ),
+            ConfigError::TooManySecrets { .. } => format!("GEMINI_WEBHOOK_SECRETS: {error}"),
+            error => error.to_string(),
+        })?;
+        Ok(Self {
+            bind,
+            verifier,
+            keys,
+        })
     }
+}
+
+const PROOFS: [&str; 3] = [
+    "GEMINI_WEBHOOK_JOB_KEY",
+    "GEMINI_WEBHOOK_AUDIENCE",
+    "GEMINI_WEBHOOK_ACCEPT_ANY_SENDER",
+];
+
+fn key_source(source: &str) -> Result<RefreshedKeys, String> {
+    if source.contains("://") {
+        let endpoint =
+            JwksEndpoint::new(source).map_err(|error| format!("GEMINI_WEBHOOK_JWKS: {error}"))?;
+        return Ok(RefreshedKeys::new(endpoint));
+    }
+    let path = source.to_owned();
+    Ok(RefreshedKeys::new(move || {
+        let path = path.clone();
+        async move { std::fs::read(&path).map_err(|error| format!("{path}: {error}")) }
+    }))
+}
+
+fn per_request(keys: &RefreshedKeys) -> Result<PerRequest, String> {
+    let [job_key, audience, any_sender] = PROOFS;
+    let mut per_request = PerRequest::new(keys.keys());
+    if let Some(tokens) = list(job_key, JobTokens::parse)?
+        .into_iter()
+        .reduce(JobTokens::or_made_by)
+    {
+        per_request = per_request.job_tokens(tokens);
+    }
+    if let Some(audience) = variable(audience)? {
+        per_request = per_request.audience(audience);
+    }
+    match variable(any_sender)?.as_deref() {
+        None | Some("0") => Ok(per_request),
+        Some("1") => Ok(per_request.accept_any_sender()),
+        Some(other) => Err(format!("{any_sender} is {other:?}, expected 1 or 0")),
+    }
+}
+
+/// The parts of a variable, which commas separate.
+fn list<T>(name: &str, parse: impl Fn(&str) -> Result<T, ConfigError>) -> Result<Vec<T>, String> {
+    let Some(value) = variable(name)? else {
+        return Ok(Vec::new());
+    };
+    let parts = value.split(',').enumerate();
+    parts
+        .map(|(position, part)| {
+            parse(part.trim()).map_err(|error| format!("{name}, part {}: {error}", position + 1))
+        })
+        .collect()
 }
 
 /// A variable of the environment; an empty one counts as not set.
@@ -75,16 +154,31 @@ fn variable(name: &str) -> Result<Option<String>, String> {
     }
 }
 
-async fn webhook(State(verifier): State<Arc<Verifier>>, request: Request) -> Response {
-    let (status, answer) = receive(&verifier, request).await;
+struct App {
+    verifier: Verifier,
+    keys: Option<RefreshedKeys>,
+}
+
+async fn webhook(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (status, answer) = receive(&app, request).await;
     let mut line = answer.clone();
     line["http"] = status.as_u16().into();
     // Whoever reads the log may go away: that must not cost a delivery.
     let _ = writeln!(std::io::stdout(), "{line}");
-    (status, Json(answer)).into_response()
+    let mut response = (status, Json(answer)).into_response();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let wait = app
+            .keys
+            .as_ref()
+            .map_or(0, |keys| keys.time_to_next().as_secs());
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, wait.clamp(1, 60).into());
+    }
+    response
 }
 
-async fn receive(verifier: &Verifier, request: Request) -> (StatusCode, Value) {
+async fn receive(app: &App, request: Request) -> (StatusCode, Value) {
     let headers = request.headers().clone();
     let body = match timeout(READ_TIMEOUT, Bytes::from_request(request, &())).await {
         Ok(Ok(body)) => body,
@@ -103,7 +197,15 @@ async fn receive(verifier: &Verifier, request: Request) -> (StatusCode, Value) {
             );
         }
     };
-    let delivery = match verifier.verify(&headers, &body) {
+    let mut verified = app.verifier.verify(&headers, &body);
+    if let (Err(error), Some(keys)) = (&verified, &app.keys) {
+        match keys.refresh_after(error).await {
+            Ok(true) => verified = app.verifier.verify(&headers, &body),
+            Ok(false) => {}
+            Err(error) => eprintln!("receiver: {error}"),
+        }
+    }
+    let delivery = match verified {
         Ok(delivery) => delivery,
         Err(error) => {
             let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::UNAUTHORIZED);
@@ -111,21 +213,23 @@ async fn receive(verifier: &Verifier, request: Request) -> (StatusCode, Value) {
         }
     };
     match delivery.event() {
-        Ok(event) => (
-            StatusCode::OK,
-            json!({
+        Ok(event) => {
+            let mut answer = json!({
                 "status": "accepted",
                 "id": delivery.id(),
                 "type": event.event_type(),
                 "scheme": delivery.scheme().as_str(),
-            }),
-        ),
+            });
+            if let Some(job) = delivery.job() {
+                answer["job"] = job.into();
+            }
+            (StatusCode::OK, answer)
+        }
         // Not acknowledged, so that it comes again while somebody looks into it.
-        Err(error) => rejected(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "payload_unreadable",
-            &error.to_string(),
-        ),
+        Err(error) => {
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            rejected(status, "payload_unreadable", &error.to_string())
+        }
     }
 }
 
@@ -134,6 +238,28 @@ fn rejected(status: StatusCode, code: &str, message: &str) -> (StatusCode, Value
         status,
         json!({"status": "rejected", "code": code, "message": message}),
     )
+}
+
+/// Keeps the keys current.
+async fn refresh(app: Arc<App>) {
+    let Some(keys) = &app.keys else { return };
+    loop {
+        // Never in a hurry, whatever the clock does.
+        tokio::time::sleep(keys.time_to_next().max(Duration::from_millis(100))).await;
+        report(keys.refresh().await, keys);
+    }
+}
+
+fn report(refreshed: Result<bool, RefreshError>, keys: &RefreshedKeys) {
+    match refreshed {
+        Ok(true) => {
+            for skipped in keys.keys().get().iter().flat_map(|keys| keys.skipped()) {
+                eprintln!("receiver: in the key set, {skipped}");
+            }
+        }
+        Ok(false) => {}
+        Err(error) => eprintln!("receiver: {error}"),
+    }
 }
 
 /// Serves until `stop` is ready, then answers the requests at hand.
@@ -191,13 +317,22 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 async fn run(config: Config) -> std::io::Result<()> {
     let stop = stop_signal()?;
     let listener = TcpListener::bind(config.bind).await?;
-    let app = Router::new()
+    let app = Arc::new(App {
+        verifier: config.verifier,
+        keys: config.keys,
+    });
+    if let Some(keys) = &app.keys {
+        report(keys.refresh().await, keys);
+    }
+    let refreshing = tokio::spawn(refresh(Arc::clone(&app)));
+    let router = Router::new()
         .route("/webhook", post(webhook))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .route("/healthz", get(|| async { "ok" }))
-        .with_state(Arc::new(config.verifier));
+        .with_state(app);
     writeln!(std::io::stdout(), "listening on {}", listener.local_addr()?)?;
-    serve(listener, app, stop).await;
+    serve(listener, router, stop).await;
+    refreshing.abort();
     Ok(())
 }
 

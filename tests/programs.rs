@@ -6,8 +6,8 @@ use std::{
 };
 
 use gemini_webhooks::{
-    EventType, Secret,
-    testing::{SignedDelivery, Signer, sample},
+    EventType, JobTokens, Secret,
+    testing::{SignedDelivery, Signer, SigningKeys, sample},
 };
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -149,6 +149,8 @@ async fn quickstart_shows_what_is_accepted_and_what_is_refused() {
         "signature_mismatch",
         "timestamp_too_old",
         "missing_header",
+        "unknown_origin",
+        "body_not_bound",
         "all as expected",
     ] {
         assert!(shown.contains(code), "{code} is not shown:\n{shown}");
@@ -255,26 +257,222 @@ async fn receiver_answers_the_request_at_hand_and_stops() {
     }
 }
 
+const JOB_KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+const AUDIENCE: &str = "https://example.com/webhook";
+
+/// A key set in a file of its own, which goes with this.
+struct JwksFile(std::path::PathBuf);
+
+impl JwksFile {
+    fn new(name: &str) -> Self {
+        let name = format!("gemini-webhooks-{}-{name}.json", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
+    /// Written aside and moved: the receiver may read it at any time.
+    fn publish(&self, keys: &SigningKeys) {
+        let aside = self.0.with_extension("new");
+        std::fs::write(&aside, keys.jwks()).unwrap();
+        std::fs::rename(aside, &self.0).unwrap();
+    }
+}
+
+impl Drop for JwksFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn per_request(signer: &Signer, job: Option<&str>) -> SignedDelivery {
+    let mut event: Value = serde_json::from_str(&sample(&EventType::BatchFailed)).unwrap();
+    if let Some(job) = job {
+        let token = JobTokens::parse(JOB_KEY).unwrap().mint_for(job).unwrap();
+        event["user_metadata"] = JobTokens::user_metadata(&token).into();
+    }
+    signer.sign("msg_1", OffsetDateTime::now_utc(), event.to_string())
+}
+
+#[tokio::test]
+async fn receiver_takes_per_request_deliveries_of_our_own_jobs() {
+    let google = SigningKeys::generate();
+    let file = JwksFile::new("ours");
+    file.publish(&google);
+    let receiver = Receiver::start(&[
+        ("GEMINI_WEBHOOK_JWKS", file.path()),
+        ("GEMINI_WEBHOOK_JOB_KEY", JOB_KEY),
+    ])
+    .await;
+    for (signer, scheme) in [
+        (Signer::v1a(&google), "v1a"),
+        (Signer::jwt(&google, AUDIENCE), "jwt"),
+    ] {
+        let ours = per_request(&signer, Some("nightly"));
+        let accepted = json!({
+            "status": "accepted", "id": "msg_1", "type": "batch.failed", "scheme": scheme, "job": "nightly",
+        });
+        assert_eq!(
+            receiver.send(receiver.request(&ours)).await,
+            (200, accepted)
+        );
+        let foreign = per_request(&signer, None);
+        let (status, answer) = receiver.send(receiver.request(&foreign)).await;
+        assert_eq!((status, &answer["code"]), (403, &json!("unknown_origin")));
+    }
+    let project_level = delivery("batch.failed");
+    let (status, answer) = receiver.send(receiver.request(&project_level)).await;
+    assert_eq!((status, &answer["code"]), (401, &json!("no_usable_scheme")));
+}
+
+#[tokio::test]
+async fn receiver_checks_the_audience_of_jwts() {
+    let google = SigningKeys::generate();
+    let file = JwksFile::new("audience");
+    file.publish(&google);
+    let v1a = per_request(&Signer::v1a(&google), None);
+    let ours = per_request(&Signer::jwt(&google, AUDIENCE), None);
+    let foreign = per_request(&Signer::jwt(&google, "https://example.org"), None);
+    let audience = ("GEMINI_WEBHOOK_AUDIENCE", AUDIENCE);
+    let any_sender = ("GEMINI_WEBHOOK_ACCEPT_ANY_SENDER", "1");
+    for (settings, statuses) in [
+        (vec![audience], [403, 200, 401]),
+        (vec![audience, any_sender], [200, 200, 401]),
+    ] {
+        let mut variables = vec![
+            ("GEMINI_WEBHOOK_JWKS", file.path()),
+            ("GEMINI_WEBHOOK_SECRETS", SECRET),
+        ];
+        variables.extend(settings);
+        let receiver = Receiver::start(&variables).await;
+        for (sent, expected) in [&v1a, &ours, &foreign].into_iter().zip(statuses) {
+            assert_eq!(receiver.send(receiver.request(sent)).await.0, expected);
+        }
+        assert_eq!(
+            receiver
+                .send(receiver.request(&delivery("batch.failed")))
+                .await
+                .0,
+            200
+        );
+    }
+}
+
+#[tokio::test]
+async fn receiver_fetches_keys_from_an_address_before_it_listens() {
+    let google = SigningKeys::generate();
+    let document = google.jwks();
+    let app = axum::Router::new().route("/jwks.json", axum::routing::get(|| async { document }));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+    let any_sender = ("GEMINI_WEBHOOK_ACCEPT_ANY_SENDER", "1");
+    let receiver = Receiver::start(&[("GEMINI_WEBHOOK_JWKS", &url), any_sender]).await;
+    server.abort();
+    let sent = per_request(&Signer::v1a(&google), None);
+    assert_eq!(receiver.send(receiver.request(&sent)).await.0, 200);
+}
+
+#[tokio::test]
+async fn receiver_starts_without_keys_and_keeps_trying() {
+    let google = SigningKeys::generate();
+    let file = JwksFile::new("late");
+    let receiver = Receiver::start(&[
+        ("GEMINI_WEBHOOK_JWKS", file.path()),
+        ("GEMINI_WEBHOOK_JOB_KEY", JOB_KEY),
+        ("GEMINI_WEBHOOK_SECRETS", SECRET),
+    ])
+    .await;
+    let sent = per_request(&Signer::v1a(&google), Some("nightly"));
+    let answer = receiver.request(&sent).send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    let wait: u64 = answer.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((1..=60).contains(&wait));
+    let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    assert_eq!(answer["code"], "keys_unavailable");
+    assert_eq!(
+        receiver
+            .send(receiver.request(&delivery("batch.failed")))
+            .await
+            .0,
+        200
+    );
+
+    file.publish(&google);
+    let accepted = async {
+        while receiver.send(receiver.request(&sent)).await.0 != 200 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE, accepted)
+        .await
+        .expect("it has stopped trying");
+}
+
 #[tokio::test]
 async fn receiver_refuses_bad_settings_in_one_line() {
     let truncated = format!("{SECRET},whsec_...3frh");
+    let jwks = ("GEMINI_WEBHOOK_JWKS", "/nowhere/jwks.json");
     for (variables, expected) in [
-        (vec![], "GEMINI_WEBHOOK_SECRETS is not set"),
+        (
+            vec![],
+            "neither GEMINI_WEBHOOK_SECRETS nor GEMINI_WEBHOOK_JWKS is set",
+        ),
         (
             vec![("GEMINI_WEBHOOK_SECRETS", "")],
-            "GEMINI_WEBHOOK_SECRETS is not set",
+            "neither GEMINI_WEBHOOK_SECRETS nor GEMINI_WEBHOOK_JWKS is set",
         ),
         (
             vec![("GEMINI_WEBHOOK_SECRETS", "whsec_short")],
-            "secret 1: the signing secret can't be used",
+            "part 1: the signing secret can't be used",
         ),
         (
             vec![("GEMINI_WEBHOOK_SECRETS", truncated.as_str())],
-            "secret 2: the signing secret can't be used: it is the truncated form",
+            "part 2: the signing secret can't be used: it is the truncated form",
         ),
         (
             vec![("GEMINI_WEBHOOK_SECRETS", SECRET), ("BIND", "nowhere")],
             "BIND is not an address",
+        ),
+        (
+            vec![jwks],
+            "GEMINI_WEBHOOK_JWKS needs a proof that a delivery is ours",
+        ),
+        (
+            vec![jwks, ("GEMINI_WEBHOOK_SECRETS", SECRET)],
+            "GEMINI_WEBHOOK_JWKS needs a proof",
+        ),
+        (
+            vec![jwks, ("GEMINI_WEBHOOK_ACCEPT_ANY_SENDER", "0")],
+            "GEMINI_WEBHOOK_JWKS needs a proof",
+        ),
+        (
+            vec![jwks, ("GEMINI_WEBHOOK_ACCEPT_ANY_SENDER", "yes")],
+            "is \"yes\", expected 1 or 0",
+        ),
+        (
+            vec![jwks, ("GEMINI_WEBHOOK_JOB_KEY", "c2hvcnQ=")],
+            "GEMINI_WEBHOOK_JOB_KEY, part 1",
+        ),
+        (
+            vec![
+                ("GEMINI_WEBHOOK_JWKS", "http://example.com/jwks.json"),
+                ("GEMINI_WEBHOOK_JOB_KEY", JOB_KEY),
+            ],
+            "neither https nor on the loopback interface",
+        ),
+        (
+            vec![
+                ("GEMINI_WEBHOOK_SECRETS", SECRET),
+                ("GEMINI_WEBHOOK_JOB_KEY", JOB_KEY),
+            ],
+            "GEMINI_WEBHOOK_JOB_KEY is set, but GEMINI_WEBHOOK_JWKS is not",
         ),
     ] {
         let output = example("receiver").envs(variables).output();
@@ -286,6 +484,20 @@ async fn receiver_refuses_bad_settings_in_one_line() {
         assert!(!error.contains("C2FV"), "{error}");
         assert!(output.stdout.is_empty());
     }
+}
+
+#[tokio::test]
+async fn blocking_refresh_drives_the_state_machine_without_a_runtime() {
+    let output = timeout(PATIENCE, example("blocking_refresh").output())
+        .await
+        .unwrap()
+        .unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{shown}");
+    assert!(
+        shown.contains("no key set has been loaded yet") && shown.contains("was signed with"),
+        "{shown}"
+    );
 }
 
 #[tokio::test]

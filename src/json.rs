@@ -6,7 +6,16 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, Error as _, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, map::Entry};
+
+/// Reads JSON from bytes. One look at the whole, whether it is UTF-8, costs less than one at each
+/// string in it.
+pub(crate) fn from_slice<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> serde_json::Result<T> {
+    match str::from_utf8(bytes) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(bytes),
+    }
+}
 
 /// A JSON value in which no object has a member twice.
 pub(crate) struct Strict(pub(crate) Value);
@@ -98,9 +107,14 @@ pub(crate) fn insert<E: de::Error>(
     name: String,
     value: Strict,
 ) -> Result<(), E> {
-    if map.contains_key(&name) {
-        return Err(E::custom(format_args!("duplicate field `{name}`")));
+    match map.entry(name) {
+        Entry::Vacant(free) => {
+            free.insert(value.0);
+            Ok(())
+        }
+        Entry::Occupied(taken) => {
+            let name = taken.key();
+            Err(E::custom(format_args!("duplicate field `{name}`")))
+        }
     }
-    map.insert(name, value.0);
-    Ok(())
 }

@@ -6,7 +6,7 @@ use crate::{
     error::{ConfigError, Error},
     headers::WebhookHeaders,
     job_tokens::JobTokens,
-    json::Object,
+    json::{self, Object},
     keys::SharedKeySet,
     scheme::{ed25519, jwt},
     signature::{Scheme, Schemes},
@@ -146,7 +146,7 @@ impl PerRequest {
             return Ok(Some(Authentic {
                 scheme: Scheme::Jwt,
                 key_id: key.id.clone(),
-                job: self.job_of_claims(&token.claims)?,
+                job: self.job_of_claims(&token.json)?,
                 payload: Cow::Owned(token.json),
             }));
         }
@@ -155,26 +155,21 @@ impl PerRequest {
 
     /// The context of the job token in a body, of which nothing is known but that Google signed it.
     fn job_of_body(&self, body: &[u8]) -> Result<Option<String>, Error> {
-        if let Some(tokens) = &self.job_tokens {
-            let event = serde_json::from_slice(body).ok().map(|Object(event)| event);
-            return self.ours(event.and_then(|event| job(tokens, &event)));
+        if self.job_tokens.is_none() && !self.any_sender {
+            let reason = "a `v1a` delivery has no audience: it needs a job token";
+            return Err(Error::UnknownOrigin { reason });
         }
-        if self.any_sender {
+        self.job_of_claims(body)
+    }
+
+    /// The context of the job token in claims, whose audience has been checked.
+    fn job_of_claims(&self, claims: &[u8]) -> Result<Option<String>, Error> {
+        let Some(tokens) = &self.job_tokens else {
             return Ok(None);
-        }
-        let reason = "a `v1a` delivery has no audience: it needs a job token";
-        Err(Error::UnknownOrigin { reason })
-    }
-
-    /// The context of the job token in the claims, whose audience has been checked.
-    fn job_of_claims(&self, claims: &Map<String, Value>) -> Result<Option<String>, Error> {
-        match &self.job_tokens {
-            Some(tokens) => self.ours(job(tokens, claims)),
-            None => Ok(None),
-        }
-    }
-
-    fn ours(&self, job: Option<String>) -> Result<Option<String>, Error> {
+        };
+        let job = json::from_slice(claims)
+            .ok()
+            .and_then(|Object(event)| job(tokens, &event));
         if job.is_none() && !self.any_sender {
             let reason = "its user_metadata has no job token of ours";
             return Err(Error::UnknownOrigin { reason });

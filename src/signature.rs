@@ -1,5 +1,7 @@
 use std::fmt;
 
+use memchr::{memchr, memchr_iter};
+
 /// How a delivery was signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -157,8 +159,7 @@ fn pieces(list: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     let mut rest = Some(list);
     let split = move || {
         let list = rest?;
-        let Some((piece, after)) =
-            memchr::memchr(b' ', list).and_then(|at| list.split_at_checked(at))
+        let Some((piece, after)) = memchr(b' ', list).and_then(|at| list.split_at_checked(at))
         else {
             return rest.take();
         };
@@ -176,12 +177,10 @@ impl<'a> SignatureEntry<'a> {
         } else if let Some(signature) = piece.strip_prefix(b"v1a,") {
             Some(Self::V1a(signature))
         } else {
-            match piece.iter().position(|byte| *byte == b',') {
+            match memchr(b',', piece) {
                 Some(0) => None,
                 Some(_) => Some(Self::Unknown),
-                None => {
-                    (piece.split(|byte| *byte == b'.').count() == 3).then_some(Self::Jwt(piece))
-                }
+                None => (memchr_iter(b'.', piece).count() == 2).then_some(Self::Jwt(piece)),
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     error::{ConfigError, Error, PayloadError},
     event::Event,
     headers::WebhookHeaders,
-    scheme,
+    json, scheme,
     secret::Secret,
     signature::{Scheme, Schemes},
     window::ReplayWindow,
@@ -325,12 +325,7 @@ impl Delivery<'_> {
     ///
     /// [`PayloadError`] where the payload is not JSON, or `T` refuses it.
     pub fn json<'s, T: Deserialize<'s>>(&'s self) -> Result<T, PayloadError> {
-        // One look at the whole costs less than one at each string in it.
-        match str::from_utf8(&self.payload) {
-            Ok(text) => serde_json::from_str(text),
-            Err(_) => serde_json::from_slice(&self.payload),
-        }
-        .map_err(PayloadError)
+        json::from_slice(&self.payload).map_err(PayloadError)
     }
 }
 

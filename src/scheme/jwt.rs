@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memrchr};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value};
 
@@ -11,7 +12,7 @@ use crate::{
     error::Error,
     event::Event,
     headers::NAMES,
-    json::Object,
+    json::{self, Object},
     keys::{Key, KeySet, PublicKey, clip},
     signature::{Schemes, SignatureEntries, SignatureEntry},
 };
@@ -32,8 +33,11 @@ const REGISTERED: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
 
 /// What a token with a genuine signature says.
 pub(crate) struct Token {
-    pub(crate) claims: Map<String, Value>,
-    /// The claims as they were signed.
+    /// The event that the claims carry, if they do.
+    event: Option<Event>,
+    /// The claims that are not members of the event.
+    claims: Map<String, Value>,
+    /// All claims as they were signed.
     pub(crate) json: Vec<u8>,
 }
 
@@ -76,7 +80,7 @@ pub(crate) fn verify<'k>(
         .ok_or_else(|| malformed("the JWT does not have three segments"))?;
     let header = encoding::decode_url(header)
         .ok_or_else(|| malformed("the JWT's header is not base64url"))?;
-    let header: Header<'_> = serde_json::from_slice(&header)
+    let header: Header<'_> = json::from_slice(&header)
         .map_err(|_| malformed("the JWT's header is not a JOSE header"))?;
     let algorithm = match &*header.alg {
         "RS256" => Algorithm::Rs256,
@@ -114,16 +118,33 @@ pub(crate) fn verify<'k>(
 
     let json = encoding::decode_url(claims)
         .ok_or_else(|| malformed("the JWT's claims are not base64url"))?;
-    let Object(claims) = serde_json::from_slice(&json)
-        .map_err(|_| malformed("the JWT's claims are not a JSON object without duplicates"))?;
-    Ok((key, Token { claims, json }))
+    let (event, claims) = match json::from_slice::<Event>(&json) {
+        Ok(mut event) => {
+            let claims = std::mem::take(&mut event.other);
+            (Some(event), claims)
+        }
+        Err(_) => {
+            let Object(claims) = json::from_slice(&json).map_err(|_| {
+                malformed("the JWT's claims are not a JSON object without duplicates")
+            })?;
+            (None, claims)
+        }
+    };
+    Ok((
+        key,
+        Token {
+            event,
+            claims,
+            json,
+        },
+    ))
 }
 
 /// What is signed, and the three segments: header, claims and signature (RFC 7515, section 7.1).
-fn segments(token: &[u8]) -> Option<(&[u8], &str, &str, &str)> {
-    let (signed, signature) = str::from_utf8(token).ok()?.rsplit_once('.')?;
-    let (header, claims) = signed.split_once('.')?;
-    Some((signed.as_bytes(), header, claims, signature))
+fn segments(token: &[u8]) -> Option<(&[u8], &[u8], &[u8], &[u8])> {
+    let (signed, signature) = token.split_at_checked(memrchr(b'.', token)?)?;
+    let (header, claims) = signed.split_at_checked(memchr(b'.', signed)?)?;
+    Some((signed, header, claims.get(1..)?, signature.get(1..)?))
 }
 
 /// Whether the key made the signature, with the one algorithm that the key is for (RFC 8725,
@@ -199,13 +220,14 @@ impl Token {
     /// A JWT signs its claims and not the body: who has seen one could send it with any body.
     pub(crate) fn check_body(&self, body: &[u8]) -> Result<(), Error> {
         let refuse = |reason| Error::BodyNotBound { reason };
-        let claimed = Event::deserialize(Value::Object(self.claims.clone()))
-            .map_err(|_| refuse("its claims carry no event"))?;
+        let claimed = self
+            .event
+            .as_ref()
+            .ok_or(refuse("its claims carry no event"))?;
         if body.is_empty() {
             return Ok(());
         }
-        let sent: Event =
-            serde_json::from_slice(body).map_err(|_| refuse("the body is not an event"))?;
+        let sent: Event = json::from_slice(body).map_err(|_| refuse("the body is not an event"))?;
         let same = claimed.data == sent.data
             && claimed.occurred_at == sent.occurred_at
             && claimed.version == sent.version
@@ -213,7 +235,7 @@ impl Token {
             && sent
                 .other
                 .iter()
-                .all(|(name, value)| claimed.other.get(name) == Some(value));
+                .all(|(name, value)| self.claims.get(name) == Some(value));
         same.then_some(())
             .ok_or_else(|| refuse("its claims carry another event"))
     }

@@ -148,7 +148,7 @@ fn v1() {
         let peer = || {
             official
                 .verify(black_box(&sent.body), black_box(&map))
-                .unwrap()
+                .unwrap();
         };
         let value = ratio(peer, || verify(&verifier, &map, &sent));
         at_least(&format!("standardwebhooks/v1_verify_{length}"), value, 5.0);
@@ -230,7 +230,7 @@ fn per_request() {
     let bare = || {
         bare_key
             .verify_sig(black_box(&message), black_box(&signature))
-            .unwrap()
+            .unwrap();
     };
     let one = any_sender(&ed25519[..1]);
     at_most(
@@ -271,7 +271,7 @@ fn per_request() {
     let bare = || {
         bare_key
             .verify_sig(black_box(message.as_bytes()), black_box(&signature))
-            .unwrap()
+            .unwrap();
     };
     let all = any_sender(&subset(&google, |_| true));
     let map = headers(&sent);

@@ -26,14 +26,34 @@
 //! - *Project-level* webhooks are registered once and hear of all jobs of a project. Their
 //!   deliveries are signed with HMAC-SHA256 under a secret that only you and Google know
 //!   ([`Scheme::V1`]).
-//! - *Per-request* webhooks are named in a job's own request. Their deliveries are signed with
-//!   Google's private key ([`Scheme::V1a`], [`Scheme::Jwt`]). This version refuses them, with
-//!   [`Error::NoUsableScheme`].
+//! - *Per-request* webhooks are named in a job's own request. Their deliveries are signed with one
+//!   of Google's private keys: with Ed25519 ([`Scheme::V1a`]), as real ones are reported to be, or
+//!   as a JWT ([`Scheme::Jwt`]), as Google's guide describes them. One [`Verifier`] takes all three.
+//!
+//! Google's keys sign for all its customers, so that a genuine per-request delivery may belong to a
+//! job of somebody else's, who named your address. `PerRequest` says what proves that a job is
+//! yours; `JobTokens` is the proof that does not depend on Google.
+//!
+//! ```
+//! # #[cfg(all(feature = "reqwest", any(feature = "aws-lc-rs", feature = "rust-crypto")))]
+//! # fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use gemini_webhooks::{JobTokens, JwksEndpoint, PerRequest, RefreshedKeys, Secret, Verifier};
+//!
+//! let keys = RefreshedKeys::new(JwksEndpoint::google()?); // a task of yours calls `refresh`
+//! let tokens = JobTokens::parse(&std::env::var("JOB_KEY")?)?; // `openssl rand -base64 32`
+//! let verifier = Verifier::builder()
+//!     .secret(Secret::parse(&std::env::var("WEBHOOK_SECRET")?)?)
+//!     .per_request(PerRequest::new(keys.keys()).job_tokens(tokens))
+//!     .build()?;
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # What a verified delivery is, and is not
 //!
-//! - It was made by who knows the secret, and not a byte of it was changed: the signature covers
-//!   the id, the time and the raw body.
+//! - It was made by who knows the secret or the private key, and not a byte of it was changed: the
+//!   signature of `v1` and `v1a` covers the id, the time and the raw body. A JWT covers its claims,
+//!   from which the event is taken; the id and the time beside it are as good as the connection.
 //! - It was sent at about the time that it says: see [`ReplayWindow`].
 //! - It may have been received before, from Google, which delivers at least once, or from somebody
 //!   who recorded it less than a window ago. [`Delivery::id`] is the same each time.
@@ -48,6 +68,9 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `http` | yes | an `&http::HeaderMap` (http 1) can be given to [`Verifier::verify`] |
+//! | `aws-lc-rs` | yes | per-request webhooks, on the fast backend |
+//! | `rust-crypto` | no | per-request webhooks, in Rust alone; `aws-lc-rs` wins where both are enabled |
+//! | `reqwest` | no | `JwksEndpoint`: fetch Google's keys over HTTPS, in a Tokio runtime |
 //! | `testing` | no | `testing`: sign deliveries as Google would, to test a handler with |
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -111,6 +134,12 @@ pub use verifier::{Delivery, Verifier, VerifierBuilder};
 pub use window::ReplayWindow;
 
 /// Lets the compiler check the README's examples.
-#[cfg(all(doctest, feature = "http", feature = "testing"))]
+#[cfg(all(
+    doctest,
+    feature = "http",
+    feature = "reqwest",
+    feature = "testing",
+    any(feature = "aws-lc-rs", feature = "rust-crypto")
+))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -109,3 +109,95 @@ proptest! {
         let _ = serde_json::from_str::<Event>(&format!(r#"{{"type":"batch.failed","data":{text}}}"#));
     }
 }
+
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+mod per_request {
+    use std::sync::LazyLock;
+
+    use gemini_webhooks::{
+        JobTokens, KeySet, PerRequest, Scheme, Verifier, WebhookHeaders,
+        testing::{Signer, SigningKeys},
+    };
+    use proptest::{collection::vec, prelude::*};
+    use serde_json::json;
+
+    use super::{id, time};
+
+    const AUDIENCE: &str = "https://example.com/webhook";
+
+    static GOOGLE: LazyLock<SigningKeys> = LazyLock::new(SigningKeys::generate);
+    static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
+        let keys = KeySet::from_json(GOOGLE.jwks().as_bytes()).unwrap();
+        let per_request = PerRequest::new(keys).audience(AUDIENCE).accept_any_sender();
+        Verifier::builder()
+            .per_request(per_request)
+            .build()
+            .unwrap()
+    });
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn whatever_is_signed_verifies(id in id(), now in time(), body in vec(any::<u8>(), 0..2000), text in "\\PC{0,50}") {
+            let sent = Signer::v1a(&GOOGLE).sign(id.clone(), now, body.clone());
+            let delivery = VERIFIER.verify_at(&sent, &sent.body, now).unwrap();
+            prop_assert_eq!((delivery.id(), delivery.payload(), delivery.scheme()), (&*id, &*body, Scheme::V1a));
+
+            let event = json!({"type": text, "data": {"a": [text]}, "user_metadata": {"b": text}, "c": text});
+            let sent = Signer::jwt(&GOOGLE, AUDIENCE).sign(id, now, event.to_string());
+            let delivery = VERIFIER.verify_at(&sent, &sent.body, now).unwrap();
+            prop_assert_eq!(serde_json::to_value(delivery.event().unwrap()).unwrap(), event);
+        }
+
+        #[test]
+        fn any_changed_bit_is_noticed(id in id(), now in time(), body in vec(any::<u8>(), 1..300), bit in any::<prop::sample::Index>()) {
+            let changed = |bytes: &[u8]| {
+                let bit = bit.index(bytes.len() * 8);
+                let mut bytes = bytes.to_vec();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                bytes
+            };
+            let accepted = |id: &[u8], timestamp: &[u8], signature: &[u8], body: &[u8]| {
+                WebhookHeaders::new(id, timestamp, signature)
+                    .and_then(|headers| VERIFIER.verify_at(headers, body, now).map(drop))
+                    .is_ok()
+            };
+            let sent = Signer::v1a(&GOOGLE).sign(id, now, body);
+            let (id, timestamp, signature) = (sent.id.as_bytes(), sent.timestamp.as_bytes(), sent.signature.as_bytes());
+            prop_assert!(accepted(id, timestamp, signature, &sent.body));
+            prop_assert!(!accepted(&changed(id), timestamp, signature, &sent.body));
+            prop_assert!(!accepted(id, &changed(timestamp), signature, &sent.body));
+            prop_assert!(!accepted(id, timestamp, signature, &changed(&sent.body)));
+            prop_assert!(!accepted(id, timestamp, &changed(signature), &sent.body));
+
+            let event = json!({"type": "batch.expired", "data": {"id": "b"}}).to_string();
+            let sent = Signer::jwt(&GOOGLE, AUDIENCE).sign("msg_1", now, event);
+            prop_assert!(accepted(b"msg_1", timestamp, sent.signature.as_bytes(), &sent.body));
+            prop_assert!(!accepted(b"msg_1", timestamp, &changed(sent.signature.as_bytes()), &sent.body));
+        }
+
+        #[test]
+        fn nothing_that_is_sent_panics(token in "[a-zA-Z0-9_-]{0,60}\\.[a-zA-Z0-9_-]{0,60}\\.[a-zA-Z0-9_-]{0,60}", header in "\\PC{0,40}", now in time()) {
+            use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+            let encoded = format!("{}.e30.AAAA", BASE64_URL_SAFE_NO_PAD.encode(header));
+            let signed = GOOGLE.jwt(&json!({"alg": "EdDSA"}), &json!({"exp": token, "aud": [token]}));
+            let timestamp = now.unix_timestamp().to_string();
+            for signature in [&token, &encoded, &signed, &format!("v1a,{token}")] {
+                let headers = WebhookHeaders::new("msg_1", &timestamp, signature).unwrap();
+                prop_assert!(VERIFIER.verify_at(headers, token.as_bytes(), now).is_err());
+            }
+        }
+
+        #[test]
+        fn no_document_panics_as_a_key_set(document in vec(any::<u8>(), 0..200), x in "\\PC{0,50}", n in "[a-zA-Z0-9_-]{0,400}") {
+            let _ = KeySet::from_json(&document);
+            let keys = json!({"keys": [
+                {"kty": "OKP", "crv": "Ed25519", "x": x}, {"kty": "RSA", "n": n, "e": x}, {"kty": "RSA", "n": n, "e": "AQAB"}, x,
+            ]});
+            let _ = KeySet::from_json(keys.to_string().as_bytes());
+            let _ = KeySet::from_public_keys([&x, &format!("whpk_{n}")]);
+            let _ = JobTokens::parse(&x);
+        }
+    }
+}

@@ -50,16 +50,17 @@ mod signing {
     pub(crate) struct Ed25519PrivateKey(Ed25519KeyPair);
 
     impl Ed25519PrivateKey {
-        pub(crate) fn from_seed(seed: &[u8; 32]) -> Option<Self> {
-            Ed25519KeyPair::from_seed_unchecked(seed).ok().map(Self)
+        #[expect(clippy::expect_used, reason = "any 32 bytes are a seed (RFC 8032)")]
+        pub(crate) fn from_seed(seed: &[u8; 32]) -> Self {
+            Self(Ed25519KeyPair::from_seed_unchecked(seed).expect("any seed"))
         }
 
         pub(crate) fn public(&self) -> &[u8] {
             self.0.public_key().as_ref()
         }
 
-        pub(crate) fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
-            Some(self.0.sign(message).as_ref().to_vec())
+        pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+            self.0.sign(message).as_ref().to_vec()
         }
     }
 

@@ -61,19 +61,19 @@ mod signing {
     }
 
     impl Ed25519PrivateKey {
-        pub(crate) fn from_seed(seed: &[u8; 32]) -> Option<Self> {
+        pub(crate) fn from_seed(seed: &[u8; 32]) -> Self {
             let signing = ed25519_dalek::SigningKey::from_bytes(seed);
             let public = signing.verifying_key().to_bytes();
-            Some(Self { signing, public })
+            Self { signing, public }
         }
 
         pub(crate) fn public(&self) -> &[u8] {
             &self.public
         }
 
-        pub(crate) fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
+        pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
             use ed25519_dalek::Signer as _;
-            Some(self.signing.sign(message).to_vec())
+            self.signing.sign(message).to_vec()
         }
     }
 

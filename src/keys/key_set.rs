@@ -291,13 +291,10 @@ fn from_jwk(mut key: Value) -> Result<PublicKey, &'static str> {
 fn rsa(n: &[u8], e: &[u8]) -> Result<PublicKey, &'static str> {
     let n = without_leading_zeros(n);
     let e = without_leading_zeros(e);
-    let bits = match n {
-        [first, rest @ ..] => rest
-            .len()
-            .saturating_mul(8)
-            .saturating_add(8 - first.leading_zeros() as usize),
-        [] => 0,
-    };
+    let bits = n.split_first().map_or(0, |(first, rest)| {
+        let first = first.checked_ilog2().map_or(0, |log| log.saturating_add(1));
+        rest.len().saturating_mul(8).saturating_add(first as usize)
+    });
     let odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
     match bits {
         ..2048 => Err("it has fewer than 2048 bits"),

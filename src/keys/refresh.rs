@@ -261,7 +261,13 @@ mod tests {
             refresh.failed(now);
             assert_eq!(refresh.freshness(now), Freshness::Stale);
             assert_eq!(refresh.time_to_next(now), wait * SECOND);
-            assert!(!refresh.begin(now + wait * SECOND - Duration::from_millis(1)));
+            assert!(
+                !refresh.begin(
+                    (now + wait * SECOND)
+                        .checked_sub(Duration::from_millis(1))
+                        .unwrap()
+                )
+            );
             now += wait * SECOND;
         }
         assert!(refresh.begin(now));

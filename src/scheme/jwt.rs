@@ -75,7 +75,7 @@ pub(crate) fn verify<'k>(
         let [_, _, name] = NAMES;
         Error::InvalidHeader { name, reason }
     };
-    let (signed, header, claims, signature) = token
+    let [signed, header, claims, signature] = token
         .and_then(segments)
         .ok_or_else(|| malformed("the JWT does not have three segments"))?;
     let header = encoding::decode_url(header)
@@ -118,17 +118,13 @@ pub(crate) fn verify<'k>(
 
     let json = encoding::decode_url(claims)
         .ok_or_else(|| malformed("the JWT's claims are not base64url"))?;
-    let (event, claims) = match json::from_slice::<Event>(&json) {
-        Ok(mut event) => {
-            let claims = std::mem::take(&mut event.other);
-            (Some(event), claims)
-        }
-        Err(_) => {
-            let Object(claims) = json::from_slice(&json).map_err(|_| {
-                malformed("the JWT's claims are not a JSON object without duplicates")
-            })?;
-            (None, claims)
-        }
+    let (event, claims) = if let Ok(mut event) = json::from_slice::<Event>(&json) {
+        let claims = std::mem::take(&mut event.other);
+        (Some(event), claims)
+    } else {
+        let Object(claims) = json::from_slice(&json)
+            .map_err(|_| malformed("the JWT's claims are not a JSON object without duplicates"))?;
+        (None, claims)
     };
     Ok((
         key,
@@ -141,10 +137,10 @@ pub(crate) fn verify<'k>(
 }
 
 /// What is signed, and the three segments: header, claims and signature (RFC 7515, section 7.1).
-fn segments(token: &[u8]) -> Option<(&[u8], &[u8], &[u8], &[u8])> {
+fn segments(token: &[u8]) -> Option<[&[u8]; 4]> {
     let (signed, signature) = token.split_at_checked(memrchr(b'.', token)?)?;
     let (header, claims) = signed.split_at_checked(memchr(b'.', signed)?)?;
-    Some((signed, header, claims.get(1..)?, signature.get(1..)?))
+    Some([signed, header, claims.get(1..)?, signature.get(1..)?])
 }
 
 /// Whether the key made the signature, with the one algorithm that the key is for (RFC 8725,

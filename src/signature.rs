@@ -156,17 +156,13 @@ impl<'a> SignatureEntries<'a> {
 
 /// The entries are separated by spaces (Standard Webhooks 1.0.0).
 fn pieces(list: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
-    let mut rest = Some(list);
-    let split = move || {
-        let list = rest?;
-        let Some((piece, after)) = memchr(b' ', list).and_then(|at| list.split_at_checked(at))
-        else {
-            return rest.take();
-        };
-        rest = after.get(1..);
-        Some(piece)
-    };
-    std::iter::from_fn(split).filter(|piece| !piece.is_empty())
+    let mut start: usize = 0;
+    let ends = memchr_iter(b' ', list).chain([list.len()]);
+    ends.filter_map(move |end| {
+        let piece = list.get(start..end);
+        start = end.saturating_add(1);
+        piece.filter(|piece| !piece.is_empty())
+    })
 }
 
 impl<'a> SignatureEntry<'a> {

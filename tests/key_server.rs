@@ -20,6 +20,7 @@ use axum::{
 };
 use gemini_webhooks::{
     Error, EventType, JwksEndpoint, PerRequest, RefreshedKeys, SharedKeySet, Verifier,
+    WebhookHeaders,
     testing::{SignedDelivery, Signer, SigningKeys, sample},
 };
 use serde_json::json;
@@ -200,34 +201,32 @@ async fn a_flood_of_unknown_keys_causes_one_fetch_per_cool_down() {
     let start = Instant::now();
     for cool_down in 0..3_u32 {
         let now = start + cool_down * MINUTE / 2;
-        let mut tasks = Vec::new();
+        let mut floods = Vec::new();
         for _ in 0..8 {
-            let (keys, verifier, google) =
-                (Arc::clone(&keys), Arc::clone(&verifier), google.clone());
-            tasks.push(tokio::spawn(async move {
+            let (keys, verifier) = (Arc::clone(&keys), Arc::clone(&verifier));
+            let runtime = tokio::runtime::Handle::current();
+            // On threads of their own: the server is in this process too, and has to get its turn.
+            floods.push(tokio::task::spawn_blocking(move || {
                 let timestamp = OffsetDateTime::now_utc().unix_timestamp().to_string();
                 let forged = delivery(&SigningKeys::generate());
                 for number in 0..1250 {
-                    let refused = if number % 2 == 0 {
-                        let header = json!({"alg": "RS256", "kid": format!("unknown-{number}")});
-                        let token = match number {
-                            0 => google.jwt(&header, &json!({})),
-                            // The signature of an unknown key is never looked at.
-                            _ => format!("{}.e30.AAAA", base64_url(&header.to_string())),
-                        };
-                        let headers =
-                            gemini_webhooks::WebhookHeaders::new("msg_1", &timestamp, &token);
-                        verifier.verify(headers.unwrap(), b"").unwrap_err()
-                    } else {
+                    let refused = if number % 50 == 0 {
                         check(&verifier, &forged).unwrap_err()
+                    } else {
+                        let header = json!({"alg": "RS256", "kid": format!("unknown-{number}")});
+                        let token = format!("{}.e30.AAAA", base64_url(&header.to_string()));
+                        let headers = WebhookHeaders::new("msg_1", &timestamp, &token).unwrap();
+                        verifier.verify(headers, b"").unwrap_err()
                     };
                     assert!(refused.is_refreshable(), "{refused}");
-                    keys.refresh_after_at(&refused, now).await.unwrap();
+                    runtime
+                        .block_on(keys.refresh_after_at(&refused, now))
+                        .unwrap();
                 }
             }));
         }
-        for task in tasks {
-            task.await.unwrap();
+        for flood in floods {
+            flood.await.unwrap();
         }
         assert_eq!(server.requests(), 1 + cool_down as usize);
     }

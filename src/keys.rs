@@ -3,6 +3,7 @@
 #[cfg(feature = "reqwest")]
 mod endpoint;
 mod key_set;
+mod public_key;
 mod refresh;
 mod shared;
 mod source;
@@ -14,4 +15,5 @@ pub use refresh::{Freshness, KeyRefresh};
 pub use shared::SharedKeySet;
 pub use source::{Fetched, KeySource, RefreshError, RefreshedKeys};
 
-pub(crate) use key_set::{Key, PublicKey, clip};
+pub(crate) use key_set::{Key, clip};
+pub(crate) use public_key::PublicKey;

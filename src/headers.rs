@@ -78,11 +78,20 @@ impl<'a> WebhookHeaders<'a> {
         N: AsRef<str>,
         V: AsRef<[u8]> + ?Sized + 'a,
     {
+        Self::find(pairs, |name, wanted| {
+            name.as_ref().eq_ignore_ascii_case(wanted)
+        })
+    }
+
+    /// `is` tells whether a name is the wanted one, which is in lower case.
+    fn find<N, V: AsRef<[u8]> + ?Sized + 'a>(
+        pairs: impl IntoIterator<Item = (N, &'a V)>,
+        is: impl Fn(&N, &str) -> bool,
+    ) -> Result<Self, Error> {
         let mut values = [None; 3];
         for (name, value) in pairs {
-            let name = name.as_ref();
             for (wanted, found) in NAMES.into_iter().zip(&mut values) {
-                if name.eq_ignore_ascii_case(wanted) && found.replace(value.as_ref()).is_some() {
+                if is(&name, wanted) && found.replace(value.as_ref()).is_some() {
                     return Err(Error::DuplicateHeader { name: wanted });
                 }
             }
@@ -150,8 +159,9 @@ impl<'a> TryFrom<&'a http::HeaderMap> for WebhookHeaders<'a> {
     type Error = Error;
 
     fn try_from(map: &'a http::HeaderMap) -> Result<Self, Error> {
-        // A few dozen headers are walked through in less time than three names are hashed in.
-        Self::from_pairs(map)
+        // A few dozen headers are walked through in less time than three names are hashed in. The
+        // names of a map are in lower case.
+        Self::find(map, |name, wanted| name.as_str() == wanted)
     }
 }
 
@@ -183,13 +193,22 @@ fn parse_timestamp(value: &[u8]) -> Result<i64, &'static str> {
         [b'0', _, ..] => return Err("it has a leading zero"),
         _ => {}
     }
-    value.iter().try_fold(0_i64, |seconds, byte| match byte {
-        b'0'..=b'9' => seconds
-            .checked_mul(10)
-            .and_then(|seconds| seconds.checked_add(i64::from(byte & 0x0f)))
-            .ok_or("it is beyond 64 bits"),
+    // 19 digits fit into 64 bits, so that nothing wraps.
+    let (digits, beyond) = value.split_at(value.len().min(19));
+    let mut seconds: u64 = 0;
+    for byte in digits {
+        if !byte.is_ascii_digit() {
+            return Err(NOT_A_NUMBER);
+        }
+        seconds = seconds
+            .wrapping_mul(10)
+            .wrapping_add(u64::from(byte & 0x0f));
+    }
+    match i64::try_from(seconds) {
+        Ok(seconds) if beyond.is_empty() => Ok(seconds),
+        _ if beyond.iter().all(u8::is_ascii_digit) => Err("it is beyond 64 bits"),
         _ => Err(NOT_A_NUMBER),
-    })
+    }
 }
 
 #[cfg(test)]

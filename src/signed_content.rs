@@ -1,5 +1,3 @@
-use std::io::Write as _;
-
 /// In bytes: whole blocks of SHA-256, enough for the longest id and the longest timestamp that
 /// `WebhookHeaders` takes, each with its full stop.
 const HEAD: usize = 5 * 64;
@@ -18,16 +16,14 @@ pub(crate) struct SignedContent<'a> {
 impl<'a> SignedContent<'a> {
     pub(crate) fn new(id: &[u8], timestamp: &[u8], body: &'a [u8]) -> Self {
         let mut head = [0; HEAD];
-        let mut free = head.as_mut_slice();
-        for part in [id, b".", timestamp, b"."] {
-            let written = free.write_all(part);
-            debug_assert!(written.is_ok(), "`WebhookHeaders` bounds both lengths");
-        }
+        let free = put(&mut head, id);
+        let free = put(free, b".");
+        let free = put(free, timestamp);
+        let free = put(free, b".");
         let (start, rest) = body.split_at(body.len().min(free.len()));
-        let written = free.write_all(start);
-        debug_assert!(written.is_ok(), "no longer than what is free");
+        let free = put(free, start).len();
         Self {
-            head_length: HEAD.saturating_sub(free.len()),
+            head_length: HEAD.saturating_sub(free),
             head,
             rest,
         }
@@ -39,4 +35,14 @@ impl<'a> SignedContent<'a> {
             self.rest,
         ]
     }
+}
+
+/// Fills the beginning, and gives what is left.
+fn put<'h>(free: &'h mut [u8], part: &[u8]) -> &'h mut [u8] {
+    let Some((taken, free)) = free.split_at_mut_checked(part.len()) else {
+        debug_assert!(false, "`WebhookHeaders` bounds what is put in");
+        return &mut [];
+    };
+    taken.copy_from_slice(part);
+    free
 }

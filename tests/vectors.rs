@@ -9,6 +9,7 @@ struct Case {
     name: String,
     #[serde(default)]
     secrets: Vec<String>,
+    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
     audience: Option<String>,
     id: String,
     timestamp: String,

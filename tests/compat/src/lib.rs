@@ -54,10 +54,7 @@ fn numbers_of_arbitrary_precision_stay_numbers() {
         "123456789012345678901234567890"
     );
     assert_eq!(event.user_metadata["n"].to_string(), "[1,-2,3.25]");
-    assert_eq!(
-        serde_json::to_string(&event).unwrap(),
-        json
-    );
+    assert_eq!(serde_json::to_string(&event).unwrap(), json);
     assert!(serde_json::from_str::<Event>(r#"{"type":"ping","a":{"b":1,"b":1}}"#).is_err());
 
     let unknown: Event = serde_json::from_str(r#"{"data":{"n":12},"type":"new.type"}"#).unwrap();

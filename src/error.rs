@@ -68,7 +68,9 @@ pub enum Error {
     ///
     /// Where the sender is genuine, either the key is another one, or the body is not, byte for
     /// byte, the one that was received.
-    #[error("no {tried} signature matches: either the key or the raw body is another one")]
+    #[error(
+        "no {tried} signature matches: the key is another one, or this is not the raw body that was signed"
+    )]
     SignatureMismatch {
         /// The schemes whose signatures were checked.
         tried: Schemes,

@@ -4,6 +4,8 @@
 //! of the rounds' ratios is printed: what slows the machine down slows both. Prints one line per
 //! ratio, `ratio NAME VALUE target T ok|over`; the exit status is 0 whatever the values.
 
+mod support;
+
 use std::{
     hint::black_box,
     sync::{
@@ -18,14 +20,16 @@ use aws_lc_rs::signature::{
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use gemini_webhooks::{
-    EventType, KeySet, PerRequest, Secret, Verifier,
-    testing::{SignedDelivery, Signer, SigningKeys, sample},
+    KeySet, PerRequest, Secret, Verifier,
+    testing::{SignedDelivery, Signer, SigningKeys},
 };
 use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderMap;
 use serde_json::{Value, json};
 use sha2::Sha256;
 use time::OffsetDateTime;
+
+use support::{body, headers};
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const ID: &str = "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk";
@@ -66,34 +70,6 @@ fn at_most(name: &str, value: f64, target: f64) {
 fn at_least(name: &str, value: f64, target: f64) {
     let verdict = if value >= target { "ok" } else { "over" };
     println!("ratio {name} {value:.3} target {target} {verdict}");
-}
-
-/// An event of the documented form, of exactly `length` bytes.
-fn body(length: usize) -> String {
-    let mut body = sample(&EventType::BatchSucceeded);
-    if length > body.len() {
-        let metadata = r#","user_metadata":{"note":""}}"#;
-        let filler = "x".repeat(length + 1 - body.len() - metadata.len());
-        body.truncate(body.len() - 1);
-        body += &metadata.replace("\"\"", &format!("\"{filler}\""));
-    }
-    assert_eq!(body.len(), length);
-    body
-}
-
-/// The headers of a real request: those of the delivery, and some others.
-fn headers(sent: &SignedDelivery) -> HeaderMap {
-    let others = [
-        ("host", "example.com"),
-        ("content-type", "application/json"),
-        ("content-length", "154"),
-        ("user-agent", "Google"),
-    ];
-    let mut headers = HeaderMap::new();
-    for (name, value) in others.into_iter().chain(sent.headers()) {
-        headers.insert(name, value.parse().unwrap());
-    }
-    headers
 }
 
 fn content(sent: &SignedDelivery) -> Vec<u8> {

@@ -2,29 +2,19 @@
 //!
 //! `cargo bench --bench verify`
 
+mod support;
+
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use gemini_webhooks::{Event, EventType, Secret, Verifier, testing};
+use gemini_webhooks::{Event, Secret, Verifier, testing};
 use hmac::{Hmac, KeyInit, Mac};
-use http::HeaderMap;
 use sha2::Sha256;
 use time::OffsetDateTime;
 
-const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+use support::{body, headers};
 
-/// An event of the documented form, of exactly `length` bytes.
-fn body(length: usize) -> Vec<u8> {
-    let mut body = testing::sample(&EventType::BatchSucceeded);
-    if length > body.len() {
-        let metadata = r#","user_metadata":{"note":""}}"#;
-        let filler = "x".repeat(length + 1 - body.len() - metadata.len());
-        body.truncate(body.len() - 1);
-        body += &metadata.replace("\"\"", &format!("\"{filler}\""));
-    }
-    assert_eq!(body.len(), length);
-    body.into_bytes()
-}
+const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
 fn v1(c: &mut Criterion) {
     let secret = Secret::parse(SECRET).unwrap();
@@ -40,16 +30,7 @@ fn v1(c: &mut Criterion) {
             OffsetDateTime::now_utc(),
             body(length),
         );
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
-            ("host", "example.com"),
-            ("content-type", "application/json"),
-        ]
-        .into_iter()
-        .chain(sent.headers())
-        {
-            headers.insert(name, value.parse().unwrap());
-        }
+        let headers = headers(&sent);
         let content = [
             sent.id.as_bytes(),
             b".",

@@ -65,3 +65,67 @@ const SMALL_ORDER: [[u8; 32]; 5] = [
 fn has_sound_point(signature: &[u8; 64]) -> bool {
     signature.first_chunk().is_some_and(is_sound_point)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex<const N: usize>(text: &str) -> [u8; N] {
+        std::array::from_fn(|index| {
+            u8::from_str_radix(&text[2 * index..2 * index + 2], 16).unwrap()
+        })
+    }
+
+    /// 32 bytes, of which the first, those between, and the last are given.
+    fn point(first: u8, between: u8, last: u8) -> [u8; 32] {
+        let mut point = [between; 32];
+        (point[0], point[31]) = (first, last);
+        point
+    }
+
+    #[test]
+    fn points_beyond_the_field_and_points_of_small_order_are_not_sound() {
+        for unsound in [
+            point(0, 0, 0),
+            point(1, 0, 0),
+            point(1, 0, 0x80),
+            point(0xec, 0xff, 0x7f),
+            point(0xec, 0xff, 0xff),
+            point(0xed, 0xff, 0x7f),
+            point(0xed, 0xff, 0xff),
+            point(0xee, 0xff, 0x7f),
+            point(0xff, 0xff, 0xff),
+            SMALL_ORDER[3],
+            SMALL_ORDER[4],
+        ] {
+            assert!(!is_sound_point(&unsound), "{unsound:02x?}");
+            assert!(
+                Ed25519PublicKey::parse(&unsound).is_none(),
+                "{unsound:02x?}"
+            );
+        }
+        let mut nearly = point(0xff, 0xff, 0x7f);
+        nearly[15] = 0xfe;
+        for sound in [
+            point(2, 0, 0),
+            point(0xeb, 0xff, 0x7f),
+            point(0xff, 0xff, 0x7e),
+            nearly,
+        ] {
+            assert!(is_sound_point(&sound), "{sound:02x?}");
+        }
+    }
+
+    /// R is the neutral element and S = H(R, A, M) a: the equation of RFC 8032, section 5.1.7,
+    /// holds, and one backend accepts it.
+    #[test]
+    fn a_signature_with_a_point_of_small_order_is_refused() {
+        let key = hex("ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c");
+        let signature = hex(
+            "0100000000000000000000000000000000000000000000000000000000000000\
+             c76d1f3212ecf8da373e21a5de7bcc9145598fd06a18f0723f121fb05d5b9106",
+        );
+        let key = Ed25519PublicKey::parse(&key).unwrap();
+        assert!(!key.verify(b"a message", &signature));
+    }
+}

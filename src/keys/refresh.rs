@@ -54,7 +54,8 @@ pub enum Freshness {
 }
 
 impl KeyRefresh {
-    /// At most one fetch in this time is caused by refused deliveries: 30 s.
+    /// At most one fetch in this time is caused by refused deliveries: 30 s. Long enough that a
+    /// fetch which began before is over.
     pub const COOL_DOWN: Duration = Duration::from_secs(30);
     /// How long a fetch should take at most: 5 s.
     pub const TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,7 +82,11 @@ impl KeyRefresh {
     /// Whether to fetch now because of the age of the set at hand. If so, the fetch has begun.
     #[must_use]
     pub fn begin(&mut self, now: Instant) -> bool {
-        self.time_to_next(now).is_zero() && self.start(now)
+        let due = self.time_to_next(now).is_zero();
+        if due {
+            self.start(now);
+        }
+        due
     }
 
     /// Whether to fetch now because a delivery was refused with this error. If so, the fetch has
@@ -91,7 +96,11 @@ impl KeyRefresh {
         let cool = self
             .latest
             .is_none_or(|latest| since(latest, now) >= Self::COOL_DOWN);
-        error.is_refreshable() && cool && self.start(now)
+        let due = cool && error.is_refreshable();
+        if due {
+            self.start(now);
+        }
+        due
     }
 
     /// How long it takes until [`begin`](Self::begin) may answer yes.
@@ -129,20 +138,13 @@ impl KeyRefresh {
         self.failed_at = Some(now);
     }
 
-    fn start(&mut self, now: Instant) -> bool {
+    fn start(&mut self, now: Instant) {
         if self.in_flight {
-            if self
-                .latest
-                .is_some_and(|latest| since(latest, now) < Self::lost_after())
-            {
-                return false;
-            }
-            // Whoever began the other fetch never came back.
+            // Whoever began the one before never came back.
             self.failures = self.failures.saturating_add(1);
         }
         self.latest = Some(now);
         self.in_flight = true;
-        true
     }
 
     /// Longer than a fetch may take, so that it is lost and not merely slow.

@@ -151,6 +151,7 @@ mod tests {
             with("something_new", json!({"a": 1})),
             rsa_jwk(256, 0x80, 1, &[1, 0, 1]),
             rsa_jwk(1024, 0xff, 1, &[3]),
+            rsa_jwk(256, 0x80, 1, &[0xff, 0xff, 0xff, 0xff]),
             rsa_jwk(257, 0, 1, &[0, 1, 0, 1])
                 .as_object()
                 .map(|key| {

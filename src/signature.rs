@@ -208,6 +208,10 @@ mod tests {
         schemes.insert(Some(Scheme::V1));
         assert_eq!(schemes.to_string(), "v1, v1a, an unknown scheme");
         assert!(schemes.contains(Scheme::V1a) && !schemes.contains(Scheme::Jwt));
+        assert_eq!(
+            Scheme::ALL.map(|scheme| scheme.to_string()),
+            ["v1", "v1a", "jwt"]
+        );
     }
 
     #[test]

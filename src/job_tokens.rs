@@ -67,8 +67,9 @@ use crate::{encoding, error::ConfigError, secret::Secret};
 /// `nightly-eval` give `gwj1_AAECAwQFBgcICQoLDA0OD25pZ2h0bHktZXZhbOlXDoa8ulNKdxLpqv9X2iF_1HZEhvaPA6R9hkQo60Qx`.
 #[derive(Clone)]
 pub struct JobTokens {
-    /// The first one mints.
-    keys: Vec<Secret>,
+    key: Secret,
+    /// Those that do not mint any more.
+    others: Vec<Secret>,
 }
 
 /// Why a token can't be minted.
@@ -106,9 +107,7 @@ impl JobTokens {
     /// dropped.
     #[must_use]
     pub fn new(key: [u8; 32]) -> Self {
-        Self {
-            keys: vec![Secret::new(&*Zeroizing::new(key))],
-        }
+        Self::under(&*Zeroizing::new(key))
     }
 
     /// Parses a key of at least 32 bytes in base64, as `openssl rand -base64 32` makes one.
@@ -124,16 +123,22 @@ impl JobTokens {
         if key.len() < 32 {
             return Err(invalid("it is shorter than 32 bytes"));
         }
-        Ok(Self {
-            keys: vec![Secret::new(key)],
-        })
+        Ok(Self::under(key))
+    }
+
+    fn under(key: &[u8]) -> Self {
+        Self {
+            key: Secret::new(key),
+            others: Vec::new(),
+        }
     }
 
     /// Also accepts tokens that another key made, as while a key is replaced: the jobs at work
     /// carry tokens under the old one.
     #[must_use]
     pub fn or_made_by(mut self, other: Self) -> Self {
-        self.keys.extend(other.keys);
+        self.others.push(other.key);
+        self.others.extend(other.others);
         self
     }
 
@@ -167,10 +172,7 @@ impl JobTokens {
 
     fn mint_with(&self, nonce: [u8; NONCE], context: &str) -> String {
         let mut bytes = [nonce.as_slice(), context.as_bytes()].concat();
-        if let Some(key) = self.keys.first() {
-            let tag = tag(key, &bytes);
-            bytes.extend_from_slice(&tag);
-        }
+        bytes.extend_from_slice(&tag(&self.key, &bytes));
         format!("{PREFIX}{}", encoding::encode_url(&bytes))
     }
 
@@ -190,7 +192,7 @@ impl JobTokens {
         let (signed, given) = bytes.split_last_chunk::<TAG>()?;
         let context = signed.get(NONCE..)?;
         let mut genuine = Choice::from(0);
-        for key in &self.keys {
+        for key in std::iter::once(&self.key).chain(&self.others) {
             genuine |= tag(key, signed).ct_eq(given);
         }
         if !bool::from(genuine) {

@@ -1,7 +1,7 @@
 //! The examples, run as the processes that they are.
 
 use std::{
-    process::{ExitStatus, Stdio},
+    process::{ExitStatus, Output, Stdio},
     time::Duration,
 };
 
@@ -37,6 +37,12 @@ fn example(name: &str) -> Command {
     let mut command = Command::new(path);
     command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
     command
+}
+
+/// What a program prints that ends by itself.
+async fn output(command: &mut Command) -> Output {
+    let output = timeout(PATIENCE, command.output()).await;
+    output.expect("it does not end").unwrap()
 }
 
 async fn exits(child: &mut Child) -> ExitStatus {
@@ -133,10 +139,7 @@ fn delivery(event_type: &str) -> SignedDelivery {
 
 #[tokio::test]
 async fn quickstart_shows_what_is_accepted_and_what_is_refused() {
-    let output = timeout(PATIENCE, example("quickstart").output())
-        .await
-        .unwrap()
-        .unwrap();
+    let output = output(&mut example("quickstart")).await;
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{shown}");
     for event_type in EventType::KNOWN {
@@ -475,8 +478,7 @@ async fn receiver_refuses_bad_settings_in_one_line() {
             "GEMINI_WEBHOOK_JOB_KEY is set, but GEMINI_WEBHOOK_JWKS is not",
         ),
     ] {
-        let output = example("receiver").envs(variables).output();
-        let output = timeout(PATIENCE, output).await.unwrap().unwrap();
+        let output = output(example("receiver").envs(variables)).await;
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
@@ -488,10 +490,7 @@ async fn receiver_refuses_bad_settings_in_one_line() {
 
 #[tokio::test]
 async fn blocking_refresh_drives_the_state_machine_without_a_runtime() {
-    let output = timeout(PATIENCE, example("blocking_refresh").output())
-        .await
-        .unwrap()
-        .unwrap();
+    let output = output(&mut example("blocking_refresh")).await;
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{shown}");
     assert!(
@@ -504,11 +503,12 @@ async fn blocking_refresh_drives_the_state_machine_without_a_runtime() {
 async fn receiver_says_why_it_can_not_listen() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let bind = taken.local_addr().unwrap().to_string();
-    let output = example("receiver")
-        .env("GEMINI_WEBHOOK_SECRETS", SECRET)
-        .env("BIND", &bind)
-        .output();
-    let output = timeout(PATIENCE, output).await.unwrap().unwrap();
+    let output = output(
+        example("receiver")
+            .env("GEMINI_WEBHOOK_SECRETS", SECRET)
+            .env("BIND", &bind),
+    )
+    .await;
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains(&bind));
 }

@@ -90,7 +90,7 @@ impl KeySet {
     /// ```
     pub fn from_json(document: &[u8]) -> Result<Self, ConfigError> {
         if document.len() > Self::MAX_DOCUMENT {
-            let reason = "it is longer than 262144 bytes".to_owned();
+            let reason = format!("it is longer than {} bytes", Self::MAX_DOCUMENT);
             return Err(ConfigError::InvalidKeySet { reason });
         }
         let document: Document =
@@ -118,49 +118,45 @@ impl KeySet {
     fn collect(
         found: impl Iterator<Item = (Option<String>, Result<PublicKey, &'static str>)>,
     ) -> Result<Self, ConfigError> {
-        let mut keys: Vec<Key> = Vec::new();
-        let mut skipped = Vec::new();
+        let mut set = Self {
+            keys: Vec::new(),
+            skipped: Vec::new(),
+            last_match: AtomicUsize::new(0),
+        };
         for (position, (key_id, public)) in found.enumerate() {
-            let mut skip = |key_id: Option<String>, reason| {
-                let key_id = key_id.map(|id| clip(&id));
-                skipped.push(SkippedKey {
-                    position,
-                    key_id,
-                    reason,
-                });
-            };
             // A set that goes on and on must not fill the memory with reasons.
             if position >= 2 * Self::MAX_KEYS {
-                skip(None, "this key and those after it are past the first 64");
+                set.skipped.push(SkippedKey {
+                    position,
+                    key_id: None,
+                    reason: "this key and those after it are past the first 64",
+                });
                 break;
             }
-            match public {
-                Err(reason) => skip(key_id, reason),
-                Ok(_) if keys.len() == Self::MAX_KEYS => skip(key_id, "there are 32 others"),
-                Ok(_)
-                    if key_id.is_some()
-                        && keys
-                            .iter()
-                            .any(|key| key.id.as_deref() == key_id.as_deref()) =>
-                {
-                    skip(key_id, "its `kid` is that of a key before it");
+            let reason = match public {
+                Err(reason) => reason,
+                Ok(_) if set.len() == Self::MAX_KEYS => "there are 32 others",
+                Ok(_) if key_id.as_deref().is_some_and(|id| set.find(id).is_some()) => {
+                    "its `kid` is that of a key before it"
                 }
-                Ok(public) => keys.push(Key {
-                    id: key_id.map(Arc::from),
-                    public,
-                }),
-            }
+                Ok(public) => {
+                    let id = key_id.map(Arc::from);
+                    set.keys.push(Key { id, public });
+                    continue;
+                }
+            };
+            set.skipped.push(SkippedKey {
+                position,
+                key_id: key_id.as_deref().map(clip),
+                reason,
+            });
         }
-        if keys.is_empty() {
-            let reasons: Vec<String> = skipped.iter().map(ToString::to_string).collect();
+        if set.keys.is_empty() {
+            let reasons: Vec<String> = set.skipped.iter().map(ToString::to_string).collect();
             let reason = format!("it has no usable key ({})", reasons.join("; "));
             return Err(ConfigError::InvalidKeySet { reason });
         }
-        Ok(Self {
-            keys,
-            skipped,
-            last_match: AtomicUsize::new(0),
-        })
+        Ok(set)
     }
 
     /// How many usable keys there are: 1 to 32.

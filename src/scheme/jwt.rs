@@ -52,7 +52,7 @@ struct Header<'t> {
     crit: Option<IgnoredAny>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 enum Algorithm {
     Rs256,
     EdDsa,

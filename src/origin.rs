@@ -1,4 +1,4 @@
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 
@@ -56,6 +56,8 @@ pub(crate) struct Authentic<'a> {
     pub(crate) key_id: Option<Arc<str>>,
     pub(crate) payload: Cow<'a, [u8]>,
     pub(crate) job: Option<String>,
+    /// For how long this token has to be remembered, whatever the replay window.
+    pub(crate) retention: Duration,
 }
 
 impl PerRequest {
@@ -132,13 +134,14 @@ impl PerRequest {
                     key_id: key.id.clone(),
                     payload: Cow::Borrowed(body),
                     job: self.job_of_body(body)?,
+                    retention: Duration::ZERO,
                 }));
             }
         }
         if offered(Scheme::Jwt) {
             tried.insert(Some(Scheme::Jwt));
             let (key, token) = jwt::verify(keys, signatures, *tried)?;
-            token.check_times(now)?;
+            let retention = token.check_times(now)?;
             if let Some(audience) = &self.audience {
                 token.check_audience(audience)?;
             }
@@ -148,6 +151,7 @@ impl PerRequest {
                 key_id: key.id.clone(),
                 job: self.job_of_claims(&token.json)?,
                 payload: Cow::Owned(token.json),
+                retention,
             }));
         }
         Err(Error::SignatureMismatch { tried: *tried })

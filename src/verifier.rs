@@ -2,7 +2,7 @@ use std::{
     borrow::Cow,
     fmt,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::Deserialize;
@@ -147,6 +147,7 @@ impl Verifier {
                     payload: Cow::Borrowed(body),
                     key_id: None,
                     job: None,
+                    retention: self.window.retention(),
                 });
             }
         }
@@ -161,6 +162,7 @@ impl Verifier {
                 payload: authentic.payload,
                 key_id: authentic.key_id,
                 job: authentic.job,
+                retention: self.window.retention().max(authentic.retention),
             });
         }
         if tried.is_empty() {
@@ -259,10 +261,12 @@ pub struct Delivery<'a> {
     payload: Cow<'a, [u8]>,
     key_id: Option<Arc<str>>,
     job: Option<String>,
+    retention: Duration,
 }
 
 impl Delivery<'_> {
-    /// `webhook-id`: the same for all attempts of this delivery, and so its idempotency key.
+    /// `webhook-id`: the same for all attempts of this delivery. To recognize a delivery that was
+    /// handled before, use [`idempotency_key`](Self::idempotency_key).
     ///
     /// 1 to 256 visible ASCII characters without a full stop.
     #[must_use]
@@ -295,6 +299,30 @@ impl Delivery<'_> {
     #[must_use]
     pub fn job(&self) -> Option<&str> {
         self.job.as_deref()
+    }
+
+    /// What is the same each time that this delivery arrives, and of no other: remember it, and
+    /// handle each once. 1 to 256 visible ASCII characters.
+    ///
+    /// It is the [`id`](Self::id), where the signature covers that. A JWT does not: whoever saw one
+    /// could send it again beside another id. Its key is `jwt.` and a hash of the event that it
+    /// carries, or of all its claims where the event has no `timestamp`.
+    #[must_use]
+    pub fn idempotency_key(&self) -> Cow<'_, str> {
+        #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+        if self.scheme == Scheme::Jwt {
+            return scheme::jwt::idempotency_key(&self.payload).into();
+        }
+        self.id.into()
+    }
+
+    /// For how long the [`idempotency_key`](Self::idempotency_key) has to be remembered, from now
+    /// on, for that neither a retry nor a replay is taken for a new delivery: for the 24 hours of
+    /// retries and both sides of the [`ReplayWindow`], or, if that is later, until 24 hours after a
+    /// JWT's `exp`. At most 31 days and a minute, since an `exp` more than 30 days ahead is refused.
+    #[must_use]
+    pub fn retention(&self) -> Duration {
+        self.retention
     }
 
     /// The authenticated bytes: the body, or of a JWT the claims. A body need be neither UTF-8

@@ -4,6 +4,9 @@ use time::OffsetDateTime;
 
 use crate::error::{ConfigError, Error};
 
+/// For how long the service sends a delivery again that is not acknowledged.
+pub(crate) const RETRIES: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How far a delivery's `webhook-timestamp` may lie from the receiver's clock.
 ///
 /// The default is 300 s back and 300 s ahead, as Standard Webhooks 1.0.0 recommends. Both edges
@@ -26,7 +29,7 @@ pub struct ReplayWindow {
 
 impl ReplayWindow {
     /// The widest either side may be: 24 hours, as long as the service retries.
-    pub const MAX: Duration = Duration::from_secs(24 * 60 * 60);
+    pub const MAX: Duration = RETRIES;
 
     /// Sets how old an attempt may be; fractions of a second make no difference.
     ///
@@ -45,6 +48,12 @@ impl ReplayWindow {
     #[must_use]
     pub const fn ahead(self, ahead: Duration) -> Self {
         Self { ahead, ..self }
+    }
+
+    /// How long after a delivery arrived a copy of it may still be admitted: the last of the
+    /// service's retries may lie ahead of the clock, and be recorded and sent again.
+    pub(crate) const fn retention(self) -> Duration {
+        RETRIES.saturating_add(self.back).saturating_add(self.ahead)
     }
 
     pub(crate) fn check(self) -> Result<Self, ConfigError> {

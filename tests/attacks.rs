@@ -255,6 +255,8 @@ mod per_request {
     use super::{NOW, assert_code, now};
 
     const AUDIENCE: &str = "https://example.com/webhook";
+    /// In seconds.
+    const DAY: i64 = 24 * 60 * 60;
 
     static GOOGLE: LazyLock<SigningKeys> = LazyLock::new(SigningKeys::generate);
 
@@ -591,6 +593,7 @@ mod per_request {
         for (name, value) in [
             ("exp", json!(NOW - 60)),
             ("exp", json!(1_780_000_000.5)),
+            ("exp", json!(NOW + 30 * DAY)),
             ("nbf", json!(NOW + 60)),
             ("nbf", json!(0)),
             ("iat", json!(NOW + 60)),
@@ -606,6 +609,8 @@ mod per_request {
         for (name, value) in [
             ("exp", Value::Null),
             ("exp", json!(NOW - 61)),
+            ("exp", json!(NOW + 30 * DAY + 1)),
+            ("exp", json!(u64::MAX)),
             ("exp", json!(i64::MIN)),
             ("exp", json!(-1e300)),
             ("exp", json!("1780000300")),
@@ -625,6 +630,77 @@ mod per_request {
         ] {
             let message = assert_code(with_claim(name, value), "token_claims");
             assert!(message.contains(&format!("the claim {name} ")), "{message}");
+        }
+    }
+
+    /// Whoever saw a token can send it again beside any id and time, which it does not cover.
+    #[test]
+    fn the_same_event_has_the_same_idempotency_key_whatever_stands_beside_it() {
+        let verifier = verifier(|per_request| per_request.audience(AUDIENCE));
+        let key_of = |id: &str, later: i64, claims: &Value, body: &[u8]| {
+            let timestamp = (NOW + later).to_string();
+            let token = GOOGLE.jwt(&header(), claims);
+            let headers = WebhookHeaders::new(id, &timestamp, &token).unwrap();
+            let delivery = verifier.verify_at(headers, body, now()).unwrap();
+            delivery.idempotency_key().into_owned()
+        };
+        let with = |name: &str, value: Value| {
+            let mut claims = claims();
+            claims[name] = value;
+            claims
+        };
+        let first = key_of("msg_1", 0, &claims(), event().to_string().as_bytes());
+        assert_eq!(
+            first.len(),
+            "jwt.".len() + 43,
+            "no `webhook-id` has a full stop: {first}"
+        );
+        assert_eq!(first, key_of("msg_2", 60, &claims(), b""));
+        let retry = [
+            ("exp", json!(NOW + 900)),
+            ("iat", json!(NOW - 9)),
+            ("jti", json!("b")),
+        ];
+        for (name, value) in retry {
+            assert_eq!(first, key_of("msg_1", 9, &with(name, value), b""), "{name}");
+        }
+        let other_data = json!({"id": "batch_2"});
+        for (name, value) in [
+            ("type", json!("batch.expired")),
+            ("data", other_data.clone()),
+            ("timestamp", json!("2026-01-22T12:00:01Z")),
+            ("user_metadata", json!({"job": 1})),
+            ("sub", json!("batch_2")),
+        ] {
+            assert_ne!(first, key_of("msg_1", 0, &with(name, value), b""), "{name}");
+        }
+
+        let mut timeless = claims();
+        timeless.as_object_mut().unwrap().remove("timestamp");
+        let first = key_of("msg_1", 0, &timeless, b"");
+        assert_eq!(first, key_of("msg_2", 0, &timeless, b""), "a replay");
+        timeless["iat"] = (NOW + 1).into();
+        assert_ne!(first, key_of("msg_1", 0, &timeless, b""), "maybe another");
+    }
+
+    #[test]
+    fn a_token_is_remembered_until_a_day_after_it_expires() {
+        let verifier = verifier(|per_request| per_request.audience(AUDIENCE));
+        for (exp, seconds) in [
+            (300, DAY + 600),
+            (3600, DAY + 3660),
+            (30 * DAY, 31 * DAY + 60),
+        ] {
+            let mut claims = claims();
+            claims["exp"] = (NOW + exp).into();
+            let timestamp = NOW.to_string();
+            let token = GOOGLE.jwt(&header(), &claims);
+            let headers = WebhookHeaders::new("msg_1", &timestamp, &token).unwrap();
+            let delivery = verifier.verify_at(headers, b"", now()).unwrap();
+            assert_eq!(
+                delivery.retention().as_secs(),
+                u64::try_from(seconds).unwrap()
+            );
         }
     }
 

@@ -1,5 +1,7 @@
 //! Deliveries signed by other implementations.
 
+use std::time::Duration;
+
 use gemini_webhooks::{Error, Event, Scheme, Secret, Verifier, WebhookHeaders};
 use serde::Deserialize;
 use time::OffsetDateTime;
@@ -46,7 +48,10 @@ impl Case {
                     );
                 } else {
                     assert_eq!(delivery.payload(), self.body.as_bytes(), "{name}");
+                    assert_eq!(delivery.idempotency_key(), self.id, "{name}");
                 }
+                let least = Duration::from_secs(24 * 60 * 60 + 300 + 300);
+                assert!(delivery.retention() >= least, "{name}");
                 let event = delivery
                     .event()
                     .unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -1,11 +1,12 @@
 //! A compact JWT under one of Google's keys, whose claims carry the event (RFC 7515, RFC 7519,
 //! with the advice of RFC 8725).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use memchr::{memchr, memrchr};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use crate::{
     encoding,
@@ -15,10 +16,15 @@ use crate::{
     json::{self, Object},
     keys::{Key, KeySet, PublicKey, clip},
     signature::{Schemes, SignatureEntries, SignatureEntry},
+    window::RETRIES,
 };
 
 /// In seconds, for clocks that differ (RFC 7519, section 4.1.4).
 const LEEWAY: i64 = 60;
+
+/// In seconds: how far ahead `exp` may lie. A token can be sent again until then, and somebody has
+/// to remember it for so long. Google's own tokens live for an hour.
+const MAX_LIFE: i64 = 30 * 24 * 60 * 60;
 
 /// Takes away what the token says of itself and not of the event: the claims that RFC 7519
 /// registers.
@@ -27,6 +33,30 @@ pub(crate) fn without_registered_claims(mut event: Event) -> Event {
         event.other.remove(claim);
     }
     event
+}
+
+/// The idempotency key of claims that were verified.
+///
+/// A retry may carry a new token, with other times, for the same event. Of an event without a
+/// time of its own, two may be the same and no retries: then the token's times count, so that
+/// rather a retry is taken for new than an event is lost.
+pub(crate) fn idempotency_key(claims: &[u8]) -> String {
+    let mut hash = Sha256::new();
+    if let Ok(Object(mut event)) = json::from_slice(claims) {
+        if event.get("timestamp").is_some_and(Value::is_string) {
+            for claim in ["exp", "nbf", "iat", "jti"] {
+                event.remove(claim);
+            }
+        }
+        // The order of members is the sender's, where some crate in the build enables
+        // `serde_json`'s feature `preserve_order`.
+        let mut event = Value::Object(event);
+        event.sort_all_objects();
+        hash.update(event.to_string());
+    } else {
+        hash.update(claims);
+    }
+    format!("jwt.{}", encoding::encode_url(&hash.finalize()))
 }
 
 const REGISTERED: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
@@ -151,8 +181,9 @@ fn matches(key: &Key, algorithm: Algorithm, signed: &[u8], signature: &[u8]) -> 
 }
 
 impl Token {
-    /// Checks `exp`, which must be there, and `nbf` and `iat`, which may be.
-    pub(crate) fn check_times(&self, now: i64) -> Result<(), Error> {
+    /// Checks `exp`, which must be there, and `nbf` and `iat`, which may be. Gives for how long the
+    /// token has to be remembered: a retry may be as late as any, and its token live as long.
+    pub(crate) fn check_times(&self, now: i64) -> Result<Duration, Error> {
         let refuse = |claim, problem| Err(Error::TokenClaims { claim, problem });
         let Some(expires) = self.time("exp")? else {
             return refuse("exp", "is absent".to_owned());
@@ -161,13 +192,21 @@ impl Token {
         if past > LEEWAY {
             return refuse("exp", format!("is {past} s past, {LEEWAY} s are allowed"));
         }
+        let life = past.saturating_neg();
+        if life > MAX_LIFE {
+            return refuse(
+                "exp",
+                format!("is {life} s ahead, {MAX_LIFE} s are allowed"),
+            );
+        }
         for claim in ["nbf", "iat"] {
             let ahead = self.time(claim)?.map_or(0, |time| time.saturating_sub(now));
             if ahead > LEEWAY {
                 return refuse(claim, format!("is {ahead} s ahead, {LEEWAY} s are allowed"));
             }
         }
-        Ok(())
+        let life = life.saturating_add(LEEWAY).unsigned_abs();
+        Ok(RETRIES.saturating_add(Duration::from_secs(life)))
     }
 
     /// A `NumericDate` (RFC 7519, section 2) in whole seconds.

@@ -91,6 +91,8 @@ mod encoding;
 mod error;
 mod event;
 mod headers;
+#[cfg(feature = "receiver")]
+pub mod idempotency;
 #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
 mod job_tokens;
 mod json;
@@ -98,6 +100,8 @@ mod json;
 mod keys;
 #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
 mod origin;
+#[cfg(feature = "receiver")]
+mod receiver;
 mod scheme;
 mod secret;
 mod signature;
@@ -128,6 +132,8 @@ pub use keys::{
 };
 #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
 pub use origin::PerRequest;
+#[cfg(feature = "receiver")]
+pub use receiver::{HandlerError, Outcome, Received, Receiver, Reply};
 pub use secret::Secret;
 pub use signature::{Scheme, Schemes};
 pub use verifier::{Delivery, Verifier, VerifierBuilder};

@@ -128,7 +128,8 @@ impl Verifier {
         self.check(&headers.try_into()?, body, now.unix_timestamp())
     }
 
-    fn check<'a>(
+    /// `now` is in Unix seconds.
+    pub(crate) fn check<'a>(
         &self,
         headers: &WebhookHeaders<'a>,
         body: &'a [u8],

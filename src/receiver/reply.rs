@@ -1,0 +1,105 @@
+use std::{error::Error as StdError, time::Duration};
+
+use crate::{error::Error, idempotency::StoreError, verifier::Delivery};
+
+/// What a handler's error is turned into: any error, and also a text.
+pub type HandlerError = Box<dyn StdError + Send + Sync>;
+
+/// What to answer to a delivery, and what became of it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Reply<'a> {
+    /// The HTTP status code to answer with. See [`Outcome`].
+    pub status: u16,
+    /// The value of the header `Retry-After` (RFC 9110, section 10.2.3), in whole seconds, for 409
+    /// and 503.
+    pub retry_after: Option<Duration>,
+    /// What became of the delivery: for logs and metrics, by its [`code`](Outcome::code).
+    pub outcome: Outcome,
+    /// The delivery, if it is authentic.
+    pub delivery: Option<Delivery<'a>>,
+}
+
+/// What became of a delivery.
+///
+/// Whatever has to come again gets no 2xx.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The handler gave `Ok`, and that is remembered: 200.
+    Processed,
+    /// It was processed before: 200.
+    Duplicate,
+    /// Another attempt is being handled: 409.
+    InFlight {
+        /// Until the lease of that one ends.
+        remaining: Duration,
+    },
+    /// The handler gave `Ok` after its lease had ended and another attempt had claimed the delivery:
+    /// 409. Both were handled: the lease is too short for this handler.
+    LeaseLost,
+    /// The delivery is not authentic, or can't be verified yet: the error's
+    /// [`status`](Error::status), 400, 401, 403 or 503.
+    Refused(Error),
+    /// The handler gave this error: 500. The claim was released.
+    Failed(HandlerError),
+    /// The store can't be asked: 503. Either the handler was not called, or that it gave `Ok` can't
+    /// be remembered and it will be called again.
+    StoreUnavailable(StoreError),
+}
+
+impl Outcome {
+    /// A stable name, for logs, metrics and answers. That of a refusal is the error's own
+    /// [`code`](Error::code).
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Processed => "processed",
+            Self::Duplicate => "duplicate",
+            Self::InFlight { .. } => "in_flight",
+            Self::LeaseLost => "lease_lost",
+            Self::Refused(error) => error.code(),
+            Self::Failed(_) => "failed",
+            Self::StoreUnavailable(_) => "store_unavailable",
+        }
+    }
+
+    const fn status(&self) -> u16 {
+        match self {
+            Self::Processed | Self::Duplicate => 200,
+            Self::InFlight { .. } | Self::LeaseLost => 409,
+            Self::Refused(error) => error.status(),
+            Self::Failed(_) => 500,
+            Self::StoreUnavailable(_) => 503,
+        }
+    }
+}
+
+impl<'a> Reply<'a> {
+    /// Until a store or a source of keys that failed may be back.
+    const PAUSE: Duration = Duration::from_secs(5);
+
+    pub(super) fn new(outcome: Outcome, delivery: Option<Delivery<'a>>) -> Self {
+        let retry_after = match &outcome {
+            Outcome::InFlight { remaining } => Some(*remaining),
+            Outcome::LeaseLost
+            | Outcome::StoreUnavailable(_)
+            | Outcome::Refused(Error::KeysUnavailable) => Some(Self::PAUSE),
+            _ => None,
+        };
+        Self {
+            status: outcome.status(),
+            retry_after: retry_after.map(whole_seconds),
+            outcome,
+            delivery,
+        }
+    }
+}
+
+/// Rounded up, and never zero: that would mean at once.
+fn whole_seconds(wait: Duration) -> Duration {
+    let seconds = wait
+        .saturating_add(Duration::from_nanos(999_999_999))
+        .as_secs();
+    Duration::from_secs(seconds.max(1))
+}

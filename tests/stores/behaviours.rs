@@ -1,0 +1,204 @@
+//! What every store does.
+
+use std::{sync::Arc, time::Duration};
+
+use gemini_webhooks::idempotency::{Claim, ClaimOutcome, IdempotencyStore, MemoryStore};
+
+use crate::fixture::{Fixture, Place};
+
+const LEASE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+async fn claim(store: &dyn IdempotencyStore, key: &str) -> Claim {
+    match store.claim(key, LEASE).await.unwrap() {
+        ClaimOutcome::New(claim) => claim,
+        other => panic!("{key}: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_claimed_completed_and_remembered() {
+    for fixture in Fixture::all().await {
+        let (store, name) = (&*fixture.store, fixture.name);
+        let (key, other) = (fixture.key("a"), fixture.key("b"));
+        let first = claim(store, &key).await;
+        assert_eq!(first.key(), key);
+        match store.claim(&key, LEASE).await.unwrap() {
+            ClaimOutcome::InFlight { remaining } => {
+                assert!(
+                    remaining <= LEASE && remaining > LEASE / 2,
+                    "{name}: {remaining:?}"
+                );
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+        assert_eq!(claim(store, &other).await.key(), other, "{name}");
+        assert!(store.complete(&first, DAY).await.unwrap(), "{name}");
+        assert!(store.complete(&first, DAY).await.unwrap(), "{name}: again");
+        store.release(&first).await.unwrap();
+        assert_eq!(
+            store.claim(&key, LEASE).await.unwrap(),
+            ClaimOutcome::Done,
+            "{name}"
+        );
+        fixture.advance(DAY - LEASE).await;
+        assert_eq!(
+            store.claim(&key, LEASE).await.unwrap(),
+            ClaimOutcome::Done,
+            "{name}"
+        );
+        fixture.advance(2 * LEASE).await;
+        let later = claim(store, &key).await;
+        assert!(later.fencing_token() > first.fencing_token(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_released_key_is_new_at_once() {
+    for fixture in Fixture::all().await {
+        let (store, name) = (&*fixture.store, fixture.name);
+        let key = fixture.key("a");
+        let first = claim(store, &key).await;
+        store.release(&first).await.unwrap();
+        let second = claim(store, &key).await;
+        assert!(second.fencing_token() > first.fencing_token(), "{name}");
+        store.release(&first).await.unwrap();
+        let third = store.claim(&key, LEASE).await.unwrap();
+        assert!(
+            matches!(third, ClaimOutcome::InFlight { .. }),
+            "{name}: {third:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn who_outlives_the_lease_can_not_complete_what_another_has_claimed() {
+    for fixture in Fixture::all().await {
+        let (store, name) = (&*fixture.store, fixture.name);
+        let key = fixture.key("a");
+        let slow = claim(store, &key).await;
+        fixture.advance(LEASE).await;
+        let second = claim(store, &key).await;
+        assert!(second.fencing_token() > slow.fencing_token(), "{name}");
+        assert!(!store.complete(&slow, DAY).await.unwrap(), "{name}");
+        store.release(&slow).await.unwrap();
+        assert!(store.complete(&second, DAY).await.unwrap(), "{name}");
+        assert!(!store.complete(&slow, DAY).await.unwrap(), "{name}");
+        assert_eq!(
+            store.claim(&key, LEASE).await.unwrap(),
+            ClaimOutcome::Done,
+            "{name}"
+        );
+
+        let key = fixture.key("b");
+        let slow = claim(store, &key).await;
+        fixture.advance(2 * LEASE).await;
+        assert!(
+            store.complete(&slow, DAY).await.unwrap(),
+            "{name}: nobody else has it"
+        );
+        assert_eq!(
+            store.claim(&key, LEASE).await.unwrap(),
+            ClaimOutcome::Done,
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_that_claim_a_key_at_once_one_gets_it() {
+    for fixture in Fixture::all().await {
+        let mut tasks = Vec::new();
+        for _ in 0..64 {
+            let (store, namespace) = (Arc::clone(&fixture.store), fixture.namespace.clone());
+            tasks.push(tokio::spawn(async move {
+                let mut claimed = Vec::new();
+                for number in 0..100 {
+                    let key = format!("{namespace}{number}");
+                    if let ClaimOutcome::New(claim) = store.claim(&key, LEASE).await.unwrap() {
+                        assert!(store.complete(&claim, DAY).await.unwrap());
+                        claimed.push(number);
+                    }
+                }
+                claimed
+            }));
+        }
+        let mut claimed = Vec::new();
+        for task in tasks {
+            claimed.extend(task.await.unwrap());
+        }
+        claimed.sort_unstable();
+        assert_eq!(claimed, (0..100).collect::<Vec<_>>(), "{}", fixture.name);
+    }
+}
+
+#[tokio::test]
+async fn keys_that_need_no_longer_be_remembered_go() {
+    for fixture in Fixture::all().await {
+        let (store, name) = (&*fixture.store, fixture.name);
+        for number in 0..20 {
+            let claim = claim(store, &fixture.key(&format!("old{number}"))).await;
+            assert!(store.complete(&claim, DAY).await.unwrap());
+        }
+        fixture.advance(DAY).await;
+        for number in 0..20 {
+            drop(claim(store, &fixture.key(&format!("new{number}"))).await);
+        }
+        if let Some(count) = fixture.count().await {
+            assert_eq!(count, 20, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_memory_takes_nothing_new_and_forgets_nothing() {
+    let store = MemoryStore::with_capacity(10);
+    for number in 0..10 {
+        let claim = claim(&store, &format!("old{number}")).await;
+        assert!(store.complete(&claim, DAY).await.unwrap());
+    }
+    let refused = store.claim("new", LEASE).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("its 10 keys are all still to be remembered"),
+        "{refused}"
+    );
+    for number in 0..10 {
+        let outcome = store.claim(&format!("old{number}"), LEASE).await.unwrap();
+        assert_eq!(outcome, ClaimOutcome::Done);
+    }
+    store.advance(DAY);
+    let claim = claim(&store, "new").await;
+    assert!(store.complete(&claim, DAY).await.unwrap());
+}
+
+#[tokio::test]
+async fn odd_keys_and_times_do_no_harm() {
+    for fixture in Fixture::all().await {
+        let (store, name) = (&*fixture.store, fixture.name);
+        for key in ["'; DROP TABLE x; --", "*?[a]", "\\", &"x".repeat(400)] {
+            let key = fixture.key(key);
+            let claim = claim(store, &key).await;
+            assert!(
+                store.complete(&claim, 400 * DAY).await.unwrap(),
+                "{name} {key}"
+            );
+            let again = store.claim(&key, LEASE).await.unwrap();
+            assert_eq!(again, ClaimOutcome::Done, "{name} {key}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_on_disk_is_there_for_the_next_process() {
+    let fixture = Fixture::sqlite();
+    let Place::Sqlite(file) = &fixture.place else {
+        unreachable!()
+    };
+    let (done, open) = (fixture.key("done"), fixture.key("open"));
+    let claimed = claim(&*fixture.store, &done).await;
+    assert!(fixture.store.complete(&claimed, DAY).await.unwrap());
+    let claimed = claim(&*fixture.store, &open).await;
+    let next = gemini_webhooks::idempotency::SqliteStore::open(&file.0).unwrap();
+    assert_eq!(next.claim(&done, LEASE).await.unwrap(), ClaimOutcome::Done);
+    assert!(next.complete(&claimed, DAY).await.unwrap());
+}

@@ -1,0 +1,224 @@
+//! The stores, and a way to let time pass in them.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use deadpool_postgres::tokio_postgres::{self, NoTls};
+use gemini_webhooks::{
+    Receiver, Secret, Verifier,
+    idempotency::{IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore},
+    testing::{SignedDelivery, Signer, sample},
+};
+use time::OffsetDateTime;
+
+use crate::servers::{Server, temporary_path};
+
+static POSTGRES: LazyLock<Option<Server>> = LazyLock::new(|| Server::postgres(false));
+static REDIS: LazyLock<Option<Server>> = LazyLock::new(|| Server::redis(false));
+
+pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+/// An empty store, with nobody else in it.
+pub(crate) struct Fixture {
+    pub(crate) name: &'static str,
+    pub(crate) place: Place,
+    pub(crate) store: Arc<dyn IdempotencyStore>,
+    /// The beginning of its keys.
+    pub(crate) namespace: String,
+}
+
+pub(crate) enum Place {
+    Memory(MemoryStore),
+    Sqlite(File),
+    Postgres(String),
+    Redis(String),
+}
+
+/// A database file, which goes with this.
+pub(crate) struct File(pub(crate) PathBuf);
+
+impl Drop for File {
+    fn drop(&mut self) {
+        for suffix in ["", "-wal", "-shm"] {
+            let mut path = self.0.clone().into_os_string();
+            path.push(suffix);
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Fixture {
+    /// One of each store, without those whose server is not installed.
+    pub(crate) async fn all() -> Vec<Self> {
+        let mut all = vec![Self::memory(), Self::sqlite()];
+        all.extend(Self::postgres().await);
+        all.extend(Self::redis());
+        all
+    }
+
+    /// Those that several processes can share.
+    pub(crate) async fn shared() -> Vec<Self> {
+        let mut shared = Self::all().await;
+        shared.retain(|fixture| !matches!(fixture.place, Place::Memory(_)));
+        shared
+    }
+
+    pub(crate) fn memory() -> Self {
+        let store = MemoryStore::default();
+        Self::new("memory", Place::Memory(store.clone()), Arc::new(store))
+    }
+
+    pub(crate) fn sqlite() -> Self {
+        let path = temporary_path();
+        let store = SqliteStore::open(&path).unwrap();
+        Self::new("sqlite", Place::Sqlite(File(path)), Arc::new(store))
+    }
+
+    pub(crate) async fn postgres() -> Option<Self> {
+        Some(Self::postgres_on(POSTGRES.as_ref()?).await)
+    }
+
+    /// In a schema of its own.
+    pub(crate) async fn postgres_on(server: &Server) -> Self {
+        let schema = unique();
+        let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port);
+        // The server may be listening, and not ready yet.
+        let client = loop {
+            match tokio_postgres::connect(&url, NoTls).await {
+                Ok((client, connection)) => {
+                    tokio::spawn(connection);
+                    break client;
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        let create = format!("CREATE SCHEMA {schema}");
+        client.batch_execute(&create).await.unwrap();
+        let url = format!("{url}?options=-csearch_path%3D{schema}");
+        let store = PostgresStore::connect(&url).unwrap();
+        Self::new("postgres", Place::Postgres(url), Arc::new(store))
+    }
+
+    pub(crate) fn redis() -> Option<Self> {
+        Some(Self::redis_on(REDIS.as_ref()?))
+    }
+
+    pub(crate) fn redis_on(server: &Server) -> Self {
+        let url = format!("redis://127.0.0.1:{}/", server.port);
+        let store = RedisStore::connect(&url).unwrap();
+        Self::new("redis", Place::Redis(url), Arc::new(store))
+    }
+
+    fn new(name: &'static str, place: Place, store: Arc<dyn IdempotencyStore>) -> Self {
+        let namespace = format!("{}.", unique());
+        Self {
+            name,
+            place,
+            store,
+            namespace,
+        }
+    }
+
+    /// How many keys there are, where one can look.
+    pub(crate) async fn count(&self) -> Option<i64> {
+        const COUNT: &str = "SELECT count(*) FROM gemini_webhook_deliveries";
+        Some(match &self.place {
+            Place::Memory(_) => return None,
+            Place::Sqlite(file) => {
+                let connection = rusqlite::Connection::open(&file.0).unwrap();
+                connection.query_row(COUNT, [], |row| row.get(0)).unwrap()
+            }
+            Place::Postgres(url) => {
+                let row = client(url).await.query_one(COUNT, &[]).await.unwrap();
+                row.get(0)
+            }
+            Place::Redis(url) => {
+                let mut keys = redis::cmd("KEYS");
+                keys.arg(format!("gemini-webhooks:{}*", self.namespace));
+                let mut connection = redis_connection(url).await;
+                let keys: Vec<String> = keys.query_async(&mut connection).await.unwrap();
+                keys.len().try_into().unwrap()
+            }
+        })
+    }
+
+    /// As `GEMINI_WEBHOOK_STORE` has it.
+    pub(crate) fn url(&self) -> String {
+        match &self.place {
+            Place::Memory(_) => "memory".into(),
+            Place::Sqlite(file) => format!("sqlite:{}", file.0.display()),
+            Place::Postgres(url) | Place::Redis(url) => url.clone(),
+        }
+    }
+
+    pub(crate) fn key(&self, id: &str) -> String {
+        format!("{}{id}", self.namespace)
+    }
+
+    pub(crate) fn receiver(&self) -> Receiver {
+        let secret = Secret::parse(SECRET).unwrap();
+        let verifier = Verifier::builder().secret(secret).build().unwrap();
+        Receiver::new(verifier)
+            .store(Arc::clone(&self.store))
+            .namespace(&self.namespace)
+    }
+
+    /// Lets time pass: memory has a clock to move; in the others the times move back.
+    pub(crate) async fn advance(&self, by: Duration) {
+        let milliseconds = i64::try_from(by.as_millis()).unwrap();
+        match &self.place {
+            Place::Memory(store) => store.advance(by),
+            Place::Sqlite(file) => {
+                let connection = rusqlite::Connection::open(&file.0).unwrap();
+                connection.busy_timeout(Duration::from_secs(5)).unwrap();
+                let earlier = "UPDATE gemini_webhook_deliveries SET ends_at = ends_at - ?1";
+                connection.execute(earlier, [milliseconds]).unwrap();
+            }
+            Place::Postgres(url) => {
+                let earlier = "UPDATE gemini_webhook_deliveries
+                    SET ends_at = ends_at - make_interval(secs => $1)";
+                let client = client(url).await;
+                client.execute(earlier, &[&by.as_secs_f64()]).await.unwrap();
+            }
+            Place::Redis(url) => {
+                let script = redis::Script::new(
+                    "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
+                         redis.call('PEXPIRE', key, redis.call('PTTL', key) - ARGV[2])
+                     end",
+                );
+                let mut script = script.prepare_invoke();
+                script.arg(format!("gemini-webhooks:{}*", self.namespace));
+                script.arg(milliseconds);
+                let mut connection = redis_connection(url).await;
+                script.invoke_async::<()>(&mut connection).await.unwrap();
+            }
+        }
+    }
+}
+
+pub(crate) async fn client(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+pub(crate) async fn redis_connection(url: &str) -> redis::aio::MultiplexedConnection {
+    let client = redis::Client::open(url).unwrap();
+    client.get_multiplexed_async_connection().await.unwrap()
+}
+
+fn unique() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+pub(crate) fn signed(id: &str, now: OffsetDateTime) -> SignedDelivery {
+    let secret = Secret::parse(SECRET).unwrap();
+    Signer::v1(&secret).sign(id, now, sample(&"batch.succeeded".into()))
+}

@@ -1,0 +1,472 @@
+//! The whole way of a delivery, on every store.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use gemini_webhooks::{
+    Outcome, PerRequest, Received, Receiver, Reply, Verifier,
+    idempotency::{ClaimOutcome, MemoryStore, PostgresStore, SqliteStore},
+    testing::{SignedDelivery, Signer, SigningKeys, sample},
+};
+use time::OffsetDateTime;
+use tokio::sync::Notify;
+
+use crate::fixture::{Fixture, Place, client, signed};
+
+const LEASE: Duration = Receiver::DEFAULT_LEASE;
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}
+
+/// With a handler that succeeds, and is counted.
+async fn handle<'a>(receiver: &Receiver, sent: &'a SignedDelivery, count: &AtomicU32) -> Reply<'a> {
+    receiver
+        .handle(sent, &sent.body, async |_: Received<'_>| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, String>(())
+        })
+        .await
+}
+
+fn answer(reply: &Reply<'_>) -> (u16, &'static str) {
+    (reply.status, reply.outcome.code())
+}
+
+const PROCESSED: (u16, &str) = (200, "processed");
+const DUPLICATE: (u16, &str) = (200, "duplicate");
+const IN_FLIGHT: (u16, &str) = (409, "in_flight");
+
+#[tokio::test]
+async fn a_delivery_is_handled_once_and_acknowledged_each_time() {
+    for fixture in Fixture::all().await {
+        let (receiver, count) = (fixture.receiver(), AtomicU32::new(0));
+        let first = signed("msg_1", now());
+        let reply = handle(&receiver, &first, &count).await;
+        assert_eq!(answer(&reply), PROCESSED, "{}", fixture.name);
+        assert_eq!(reply.delivery.unwrap().id(), "msg_1");
+        let retry = signed("msg_1", now() + Duration::from_secs(60));
+        for sent in [&first, &retry] {
+            let reply = handle(&receiver, sent, &count).await;
+            assert_eq!(answer(&reply), DUPLICATE, "{}", fixture.name);
+            assert_eq!(reply.retry_after, None);
+            assert!(reply.delivery.is_some());
+        }
+        assert_eq!(count.load(Ordering::SeqCst), 1, "{}", fixture.name);
+        let sent = signed("msg_2", now());
+        let reply = handle(&receiver, &sent, &count).await;
+        assert_eq!(answer(&reply), PROCESSED, "{}", fixture.name);
+
+        let elsewhere = fixture.receiver().namespace("another endpoint");
+        let reply = handle(&elsewhere, &first, &count).await;
+        assert_eq!(answer(&reply), PROCESSED, "{}", fixture.name);
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_reaches_neither_store_nor_handler() {
+    let fixture = Fixture::memory();
+    let (receiver, count) = (fixture.receiver(), AtomicU32::new(0));
+    let mut forged = signed("msg_1", now());
+    forged.body.push(b' ');
+    let reply = handle(&receiver, &forged, &count).await;
+    assert_eq!(answer(&reply), (401, "signature_mismatch"));
+    assert!(reply.delivery.is_none());
+    let mut malformed = signed("msg_1", now());
+    malformed.id.clear();
+    let reply = handle(&receiver, &malformed, &count).await;
+    assert_eq!(answer(&reply), (400, "invalid_header"));
+    assert_eq!(count.load(Ordering::SeqCst), 0);
+    let sent = signed("msg_1", now());
+    let reply = handle(&receiver, &sent, &count).await;
+    assert_eq!(answer(&reply), PROCESSED);
+}
+
+#[tokio::test]
+async fn a_handler_that_fails_is_called_again() {
+    for fixture in Fixture::all().await {
+        let receiver = fixture.receiver();
+        let sent = signed("msg_1", now());
+        for _ in 0..3 {
+            let failing = async |_: Received<'_>| Err::<(), _>("no disk");
+            let reply = receiver.handle(&sent, &sent.body, failing).await;
+            assert_eq!(answer(&reply), (500, "failed"), "{}", fixture.name);
+            assert!(
+                matches!(reply.outcome, Outcome::Failed(error) if error.to_string() == "no disk")
+            );
+        }
+        let count = AtomicU32::new(0);
+        let reply = handle(&receiver, &sent, &count).await;
+        assert_eq!(answer(&reply), PROCESSED, "{}", fixture.name);
+    }
+}
+
+#[tokio::test]
+async fn a_panic_releases_the_claim_and_goes_on() {
+    for fixture in Fixture::all().await {
+        let receiver = Arc::new(fixture.receiver());
+        for early in [true, false] {
+            let receiver = Arc::clone(&receiver);
+            let task = tokio::spawn(async move {
+                let sent = signed("msg_1", now());
+                receiver
+                    .handle(&sent, &sent.body, |_| {
+                        assert!(!early, "before there is a future");
+                        async {
+                            tokio::task::yield_now().await;
+                            panic!("in the middle");
+                            #[expect(unreachable_code, reason = "it gives the type")]
+                            Ok::<_, String>(())
+                        }
+                    })
+                    .await
+                    .status
+            });
+            assert!(task.await.unwrap_err().is_panic(), "{}", fixture.name);
+        }
+        let count = AtomicU32::new(0);
+        let sent = signed("msg_1", now());
+        let reply = handle(&receiver, &sent, &count).await;
+        assert_eq!(answer(&reply), PROCESSED, "{}", fixture.name);
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_is_dropped_outlives_its_lease() {
+    for fixture in Fixture::all().await {
+        let (receiver, count) = (fixture.receiver(), AtomicU32::new(0));
+        let sent = signed("msg_1", now());
+        let begun = Notify::new();
+        let hanging = receiver.handle(&sent, &sent.body, async |_: Received<'_>| {
+            begun.notify_one();
+            std::future::pending::<Result<(), String>>().await
+        });
+        tokio::select! {
+            _ = hanging => unreachable!(),
+            () = begun.notified() => {}
+        }
+        let reply = handle(&receiver, &sent, &count).await;
+        assert_eq!(answer(&reply), IN_FLIGHT, "{}", fixture.name);
+        let wait = reply.retry_after.unwrap();
+        assert!(
+            wait <= LEASE && wait > LEASE / 2,
+            "{}: {wait:?}",
+            fixture.name
+        );
+        assert_eq!(wait.subsec_nanos(), 0, "{}", fixture.name);
+        fixture.advance(LEASE).await;
+        let reply = handle(&receiver, &sent, &count).await;
+        assert_eq!(answer(&reply), PROCESSED, "{}", fixture.name);
+    }
+}
+
+#[tokio::test]
+async fn a_slow_handler_can_not_complete_after_another_has_claimed() {
+    for fixture in Fixture::all().await {
+        let (receiver, count) = (fixture.receiver(), AtomicU32::new(0));
+        let sent = signed("msg_1", now());
+        let reply = receiver
+            .handle(&sent, &sent.body, async |_: Received<'_>| {
+                fixture.advance(LEASE).await;
+                let reply = handle(&receiver, &sent, &count).await;
+                assert_eq!(answer(&reply), PROCESSED, "{}", fixture.name);
+                Ok::<_, String>(())
+            })
+            .await;
+        assert_eq!(answer(&reply), (409, "lease_lost"), "{}", fixture.name);
+        assert!(reply.retry_after.is_some());
+        let reply = handle(&receiver, &sent, &count).await;
+        assert_eq!(answer(&reply), DUPLICATE, "{}", fixture.name);
+    }
+}
+
+#[tokio::test]
+async fn without_a_store_each_attempt_is_handled() {
+    let secret = gemini_webhooks::Secret::parse(crate::fixture::SECRET).unwrap();
+    let receiver = Receiver::new(Verifier::builder().secret(secret).build().unwrap());
+    let (sent, count) = (signed("msg_1", now()), AtomicU32::new(0));
+    for _ in 0..2 {
+        assert_eq!(answer(&handle(&receiver, &sent, &count).await), PROCESSED);
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+    let failing = async |delivery: Received<'_>| {
+        assert!(delivery.claim().is_none());
+        Err::<(), _>("no disk")
+    };
+    let reply = receiver.handle(&sent, &sent.body, failing).await;
+    assert_eq!(reply.status, 500);
+}
+
+/// A JWT does not cover the id: whoever saw one could send it again beside another.
+#[tokio::test]
+async fn a_token_that_is_sent_again_beside_another_id_is_a_duplicate() {
+    const AUDIENCE: &str = "https://example.com/webhook";
+    let google = SigningKeys::generate();
+    let keys = gemini_webhooks::KeySet::from_json(google.jwks().as_bytes()).unwrap();
+    let per_request = PerRequest::new(keys).audience(AUDIENCE);
+    let verifier = Verifier::builder()
+        .per_request(per_request)
+        .build()
+        .unwrap();
+    let receiver = Receiver::new(verifier).store(MemoryStore::default());
+    let body = sample(&"batch.failed".into());
+    let mut sent = Signer::jwt(&google, AUDIENCE).sign("msg_1", now(), body);
+    let count = AtomicU32::new(0);
+    assert_eq!(answer(&handle(&receiver, &sent, &count).await), PROCESSED);
+    sent.id = "msg_2".into();
+    assert_eq!(answer(&handle(&receiver, &sent, &count).await), DUPLICATE);
+}
+
+#[tokio::test]
+async fn keys_that_changed_are_fetched() {
+    let (old, new) = (SigningKeys::generate(), SigningKeys::generate());
+    let fetches = Arc::new(AtomicU32::new(0));
+    let source = {
+        let fetches = Arc::clone(&fetches);
+        let sets = [old.jwks(), new.jwks()];
+        move || {
+            let fetch = fetches.fetch_add(1, Ordering::SeqCst) as usize;
+            let set = sets[fetch.min(1)].clone().into_bytes();
+            async move { Ok::<_, String>(set) }
+        }
+    };
+    let keys = Arc::new(gemini_webhooks::RefreshedKeys::new(source));
+    let long_ago = std::time::Instant::now() - Duration::from_secs(60);
+    keys.refresh_at(long_ago).await.unwrap();
+    let per_request = PerRequest::new(keys.keys()).accept_any_sender();
+    let verifier = Verifier::builder()
+        .per_request(per_request)
+        .build()
+        .unwrap();
+    let receiver = Receiver::new(verifier).keys(keys);
+    let count = AtomicU32::new(0);
+    let body = sample(&"batch.failed".into());
+    let sent = Signer::v1a(&new).sign("msg_1", now(), body.clone());
+    assert_eq!(answer(&handle(&receiver, &sent, &count).await), PROCESSED);
+    let sent = Signer::v1a(&old).sign("msg_1", now(), body);
+    let reply = handle(&receiver, &sent, &count).await;
+    assert_eq!(answer(&reply), (401, "signature_mismatch"));
+    assert_eq!(fetches.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn without_keys_yet_it_asks_to_come_again() {
+    let keys = gemini_webhooks::SharedKeySet::default();
+    let per_request = PerRequest::new(keys).accept_any_sender();
+    let receiver = Receiver::new(
+        Verifier::builder()
+            .per_request(per_request)
+            .build()
+            .unwrap(),
+    );
+    let body = sample(&"batch.failed".into());
+    let sent = Signer::v1a(&SigningKeys::generate()).sign("msg_1", now(), body);
+    let reply = handle(&receiver, &sent, &AtomicU32::new(0)).await;
+    assert_eq!(answer(&reply), (503, "keys_unavailable"));
+    assert!(reply.retry_after.is_some());
+}
+
+/// A day of retries that fail in every way there is, and one that succeeds; then a day of retries
+/// and replays.
+#[tokio::test]
+async fn a_day_of_retries_handles_a_delivery_once() {
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    for fixture in Fixture::all().await {
+        let name = fixture.name;
+        let (receiver, count) = (fixture.receiver(), AtomicU32::new(0));
+        let start = OffsetDateTime::from_unix_timestamp(1_780_000_000).unwrap();
+        let (mut passed, mut wait) = (Duration::ZERO, Duration::from_secs(1));
+        let mut answers = Vec::new();
+        while passed < DAY - HOUR {
+            let now = start + passed;
+            let sent = signed("msg_1", now);
+            let crashes = answers.len() % 2 == 0;
+            let begun = Notify::new();
+            let handled = receiver.handle_at(&sent, &sent.body, now, async |_: Received<'_>| {
+                if crashes {
+                    begun.notify_one();
+                    std::future::pending::<()>().await;
+                }
+                Err::<(), _>("no disk")
+            });
+            tokio::select! {
+                reply = handled => answers.push(reply.status),
+                () = begun.notified() => answers.push(0),
+            }
+            passed += wait;
+            fixture.advance(wait).await;
+            wait = (wait * 2).min(HOUR);
+        }
+        assert!(
+            answers.contains(&500) && answers.contains(&409),
+            "{name}: {answers:?}"
+        );
+        assert!(
+            !answers.contains(&200) && answers.len() > 30,
+            "{name}: {answers:?}"
+        );
+
+        let at = async |passed: Duration, attempted: Duration| {
+            let sent = signed("msg_1", start + attempted);
+            let handler = async |_: Received<'_>| {
+                count.fetch_add(1, Ordering::SeqCst);
+                Ok::<_, String>(())
+            };
+            let now = start + passed;
+            answer(&receiver.handle_at(&sent, &sent.body, now, handler).await)
+        };
+        fixture.advance(LEASE).await;
+        passed += LEASE;
+        assert_eq!(at(passed, passed).await, PROCESSED, "{name}");
+        let processed = passed;
+        for _ in 0..24 {
+            passed += HOUR;
+            fixture.advance(HOUR).await;
+            assert_eq!(at(passed, passed).await, DUPLICATE, "{name}");
+        }
+        // The last of the retries, by a clock that is 300 s ahead, is recorded and sent again.
+        let recorded = passed + Duration::from_secs(300);
+        let last = processed + DAY + Duration::from_secs(598);
+        fixture.advance(last - passed).await;
+        assert_eq!(at(last, recorded).await, DUPLICATE, "{name}");
+        assert_eq!(count.load(Ordering::SeqCst), 1, "{name}");
+
+        fixture.advance(Duration::from_secs(10)).await;
+        let outcome = fixture
+            .store
+            .claim(&fixture.key("msg_1"), LEASE)
+            .await
+            .unwrap();
+        assert!(
+            matches!(outcome, ClaimOutcome::New(_)),
+            "{name}: {outcome:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn more_retention_than_the_least_is_kept() {
+    const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+    for fixture in Fixture::all().await {
+        let (receiver, count) = (fixture.receiver().retention(WEEK), AtomicU32::new(0));
+        let sent = signed("msg_1", now());
+        let reply = handle(&receiver, &sent, &count).await;
+        assert_eq!(answer(&reply), PROCESSED, "{}", fixture.name);
+        fixture.advance(WEEK - LEASE).await;
+        let sent = signed("msg_1", now());
+        let reply = handle(&receiver, &sent, &count).await;
+        assert_eq!(answer(&reply), DUPLICATE, "{}", fixture.name);
+        fixture.advance(LEASE).await;
+        let sent = signed("msg_1", now());
+        let reply = handle(&receiver, &sent, &count).await;
+        assert_eq!(answer(&reply), PROCESSED, "{}", fixture.name);
+    }
+}
+
+#[tokio::test]
+async fn a_handler_completes_in_the_transaction_of_its_effect() {
+    let fixture = Fixture::sqlite();
+    let Place::Sqlite(file) = &fixture.place else {
+        unreachable!()
+    };
+    let store = SqliteStore::open(&file.0).unwrap();
+    let create = |transaction: &rusqlite::Transaction<'_>| {
+        transaction.execute_batch("CREATE TABLE effects (id TEXT)")
+    };
+    store.transaction(create).await.unwrap();
+    let receiver = fixture.receiver();
+    let sent = signed("msg_1", now());
+    for expected in [(500, "failed"), PROCESSED, DUPLICATE] {
+        let fails = expected.0 == 500;
+        let store = store.clone();
+        let handler = |delivery: Received<'_>| {
+            let claim = delivery.claim().unwrap().clone();
+            let (id, retention) = (delivery.id().to_owned(), delivery.retention());
+            async move {
+                let work = move |transaction: &rusqlite::Transaction<'_>| {
+                    transaction.execute("INSERT INTO effects VALUES (?1)", [id])?;
+                    assert!(SqliteStore::complete_in(transaction, &claim, retention)?);
+                    if fails {
+                        return Err(rusqlite::Error::QueryReturnedNoRows);
+                    }
+                    Ok(())
+                };
+                store.transaction(work).await
+            }
+        };
+        let reply = receiver.handle(&sent, &sent.body, handler).await;
+        assert_eq!(answer(&reply), expected);
+    }
+    let connection = rusqlite::Connection::open(&file.0).unwrap();
+    let count = "SELECT count(*) FROM effects";
+    assert_eq!(
+        connection.query_row(count, [], |row| row.get::<_, i64>(0)),
+        Ok(1)
+    );
+
+    // A panic in there costs neither the connection nor the delivery.
+    let panicking = store.transaction(|transaction| -> rusqlite::Result<()> {
+        transaction.execute("INSERT INTO effects VALUES ('lost')", [])?;
+        panic!("in a transaction")
+    });
+    assert!(panicking.await.unwrap_err().to_string().contains("panic"));
+    let rows = |transaction: &rusqlite::Transaction<'_>| {
+        transaction.query_row("SELECT count(*) FROM effects", [], |row| {
+            row.get::<_, i64>(0)
+        })
+    };
+    assert_eq!(store.transaction(rows).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_handler_completes_in_a_transaction_of_postgresql() {
+    let Some(fixture) = Fixture::postgres().await else {
+        return;
+    };
+    let Place::Postgres(url) = &fixture.place else {
+        unreachable!()
+    };
+    let mut client = client(url).await;
+    client
+        .batch_execute("CREATE TABLE effects (id text)")
+        .await
+        .unwrap();
+    let receiver = fixture.receiver();
+    let sent = signed("msg_1", now());
+    for expected in [(500, "failed"), PROCESSED, DUPLICATE] {
+        let mut handler = async |delivery: Received<'_>| {
+            let transaction = client.transaction().await?;
+            let insert = "INSERT INTO effects VALUES ($1)";
+            transaction.execute(insert, &[&delivery.id()]).await?;
+            let claim = delivery.claim().unwrap();
+            let retention = delivery.retention();
+            assert!(PostgresStore::complete_in(&transaction, claim, retention).await?);
+            if expected.0 == 500 {
+                return Ok::<_, deadpool_postgres::tokio_postgres::Error>(false);
+            }
+            transaction.commit().await?;
+            Ok(true)
+        };
+        let reply = receiver.handle(
+            &sent,
+            &sent.body,
+            async |delivery: Received<'_>| match handler(delivery).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err("rolled back".to_owned()),
+                Err(error) => Err(error.to_string()),
+            },
+        );
+        assert_eq!(answer(&reply.await), expected);
+    }
+    let count = client
+        .query_one("SELECT count(*) FROM effects", &[])
+        .await
+        .unwrap();
+    assert_eq!(count.get::<_, i64>(0), 1);
+}

@@ -10,12 +10,14 @@
 //! | `GEMINI_WEBHOOK_JOB_KEY` | keys for job tokens, base64 of at least 32 bytes, separated by commas | |
 //! | `GEMINI_WEBHOOK_AUDIENCE` | the audience that a JWT must have | |
 //! | `GEMINI_WEBHOOK_ACCEPT_ANY_SENDER` | `1`: accept what Google signed for any customer | |
+//! | `GEMINI_WEBHOOK_STORE` | which deliveries were processed: `memory`, `sqlite:PATH`, `postgres://..` or `redis://..` | `memory` |
 //!
 //! Secrets or a key set must be given, and with a key set one of the last three: Google signs the
 //! per-request deliveries of all its customers with the same keys.
 //!
-//! `POST /webhook` takes deliveries, `GET /healthz` says that the receiver is up. Standard output
-//! gets one JSON line for each delivery. A setting that is missing or malformed ends the program
+//! `POST /webhook` takes deliveries, `GET /healthz` says that the receiver is up. Each delivery is
+//! processed once and answered with `"status":"processed"`, and when it comes again with
+//! `"duplicate"`. Standard output gets one JSON line for each. A setting that is missing or malformed ends the program
 //! with status 2, SIGTERM and Ctrl-C end it with status 0 once the requests at hand are answered.
 
 use std::{env, io::Write as _, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
@@ -29,7 +31,9 @@ use axum::{
     routing::{get, post},
 };
 use gemini_webhooks::{
-    ConfigError, JobTokens, JwksEndpoint, PerRequest, RefreshError, RefreshedKeys, Secret, Verifier,
+    ConfigError, Delivery, JobTokens, JwksEndpoint, Outcome, PayloadError, PerRequest, Received,
+    Receiver, RefreshError, RefreshedKeys, Secret, Verifier,
+    idempotency::{IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore},
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -49,8 +53,8 @@ const MAX_CONNECTIONS: usize = 1024;
 
 struct Config {
     bind: SocketAddr,
-    verifier: Verifier,
-    keys: Option<RefreshedKeys>,
+    receiver: Receiver,
+    keys: Option<Arc<RefreshedKeys>>,
 }
 
 impl Config {
@@ -64,7 +68,7 @@ impl Config {
             builder = builder.secret(secret);
         }
         let keys = variable("GEMINI_WEBHOOK_JWKS")?
-            .map(|source| key_source(&source))
+            .map(|source| key_source(&source).map(Arc::new))
             .transpose()?;
         if let Some(keys) = &keys {
             builder = builder.per_request(per_request(keys)?);
@@ -86,9 +90,13 @@ impl Config {
             ConfigError::TooManySecrets { .. } => format!("GEMINI_WEBHOOK_SECRETS: {error}"),
             error => error.to_string(),
         })?;
+        let mut receiver = Receiver::new(verifier).store(store()?);
+        if let Some(keys) = &keys {
+            receiver = receiver.keys(Arc::clone(keys));
+        }
         Ok(Self {
             bind,
-            verifier,
+            receiver,
             keys,
         })
     }
@@ -99,6 +107,29 @@ const PROOFS: [&str; 3] = [
     "GEMINI_WEBHOOK_AUDIENCE",
     "GEMINI_WEBHOOK_ACCEPT_ANY_SENDER",
 ];
+
+fn store() -> Result<Arc<dyn IdempotencyStore>, String> {
+    let name = "GEMINI_WEBHOOK_STORE";
+    let setting = variable(name)?.unwrap_or_else(|| "memory".into());
+    let (kind, rest) = setting.split_once(':').unwrap_or((&setting, ""));
+    let store: Result<Arc<dyn IdempotencyStore>, _> = match (kind, rest) {
+        ("memory", "") => Ok(Arc::new(MemoryStore::default())),
+        ("sqlite", path) if !path.is_empty() => {
+            SqliteStore::open(path).map(|store| Arc::new(store) as _)
+        }
+        ("postgres" | "postgresql", _) => {
+            PostgresStore::connect(&setting).map(|store| Arc::new(store) as _)
+        }
+        ("redis", _) => RedisStore::connect(&setting).map(|store| Arc::new(store) as _),
+        // The value is not shown: there may be a password in it.
+        _ => {
+            return Err(format!(
+                "{name} is none of memory, sqlite:PATH, postgres://.. and redis://.."
+            ));
+        }
+    };
+    store.map_err(|error| format!("{name}: {error}"))
+}
 
 fn key_source(source: &str) -> Result<RefreshedKeys, String> {
     if source.contains("://") {
@@ -154,31 +185,23 @@ fn variable(name: &str) -> Result<Option<String>, String> {
     }
 }
 
-struct App {
-    verifier: Verifier,
-    keys: Option<RefreshedKeys>,
-}
-
-async fn webhook(State(app): State<Arc<App>>, request: Request) -> Response {
-    let (status, answer) = receive(&app, request).await;
+async fn webhook(State(receiver): State<Arc<Receiver>>, request: Request) -> Response {
+    let (status, retry_after, answer) = receive(&receiver, request).await;
     let mut line = answer.clone();
     line["http"] = status.as_u16().into();
     // Whoever reads the log may go away: that must not cost a delivery.
     let _ = writeln!(std::io::stdout(), "{line}");
     let mut response = (status, Json(answer)).into_response();
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        let wait = app
-            .keys
-            .as_ref()
-            .map_or(0, |keys| keys.time_to_next().as_secs());
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, wait.clamp(1, 60).into());
+    if let Some(wait) = retry_after {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, wait.as_secs().into());
     }
     response
 }
 
-async fn receive(app: &App, request: Request) -> (StatusCode, Value) {
+type Answer = (StatusCode, Option<Duration>, Value);
+
+async fn receive(receiver: &Receiver, request: Request) -> Answer {
     let headers = request.headers().clone();
     let body = match timeout(READ_TIMEOUT, Bytes::from_request(request, &())).await {
         Ok(Ok(body)) => body,
@@ -197,56 +220,60 @@ async fn receive(app: &App, request: Request) -> (StatusCode, Value) {
             );
         }
     };
-    let mut verified = app.verifier.verify(&headers, &body);
-    if let (Err(error), Some(keys)) = (&verified, &app.keys) {
-        match keys.refresh_after(error).await {
-            Ok(true) => verified = app.verifier.verify(&headers, &body),
-            Ok(false) => {}
-            Err(error) => eprintln!("receiver: {error}"),
-        }
-    }
-    let delivery = match verified {
-        Ok(delivery) => delivery,
-        Err(error) => {
-            let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::UNAUTHORIZED);
-            return rejected(status, error.code(), &error.to_string());
-        }
-    };
-    match delivery.event() {
-        Ok(event) => {
-            let mut answer = json!({
-                "status": "accepted",
-                "id": delivery.id(),
-                "type": event.event_type(),
-                "scheme": delivery.scheme().as_str(),
-            });
-            if let Some(job) = delivery.job() {
-                answer["job"] = job.into();
-            }
-            (StatusCode::OK, answer)
+    let reply = receiver.handle(&headers, &body, process).await;
+    let mut status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let code = reply.outcome.code();
+    let (code, message) = match (&reply.outcome, &reply.delivery) {
+        (Outcome::Processed | Outcome::Duplicate, Some(delivery)) => {
+            return (status, None, accepted(code, delivery));
         }
         // Not acknowledged, so that it comes again while somebody looks into it.
-        Err(error) => {
-            let status = StatusCode::UNPROCESSABLE_ENTITY;
-            rejected(status, "payload_unreadable", &error.to_string())
+        (Outcome::Failed(error), _) if error.is::<PayloadError>() => {
+            status = StatusCode::UNPROCESSABLE_ENTITY;
+            ("payload_unreadable", error.to_string())
         }
-    }
+        (Outcome::Refused(refusal), _) => (code, refusal.to_string()),
+        (Outcome::StoreUnavailable(error), _) => {
+            eprintln!("receiver: {error}");
+            (code, "what was processed can't be looked up".to_owned())
+        }
+        _ => (code, "another attempt is being processed".to_owned()),
+    };
+    let (status, _, answer) = rejected(status, code, &message);
+    (status, reply.retry_after, answer)
 }
 
-fn rejected(status: StatusCode, code: &str, message: &str) -> (StatusCode, Value) {
-    (
-        status,
-        json!({"status": "rejected", "code": code, "message": message}),
-    )
+/// Where the work would be done, or be put into a queue. To look at the event is all here.
+async fn process(delivery: Received<'_>) -> Result<(), PayloadError> {
+    delivery.event().map(drop)
+}
+
+fn accepted(status: &str, delivery: &Delivery<'_>) -> Value {
+    let mut answer = json!({
+        "status": status,
+        "id": delivery.id(),
+        "scheme": delivery.scheme().as_str(),
+    });
+    if let Ok(event) = delivery.event() {
+        answer["type"] = event.event_type().as_str().into();
+    }
+    if let Some(job) = delivery.job() {
+        answer["job"] = job.into();
+    }
+    answer
+}
+
+fn rejected(status: StatusCode, code: &str, message: &str) -> Answer {
+    let answer = json!({"status": "rejected", "code": code, "message": message});
+    (status, None, answer)
 }
 
 /// Keeps the keys current.
-async fn refresh(app: Arc<App>) {
-    let Some(keys) = &app.keys else { return };
+async fn refresh(keys: Arc<RefreshedKeys>) {
     loop {
         // Never in a hurry, whatever the clock does.
         tokio::time::sleep(keys.time_to_next().max(Duration::from_millis(100))).await;
-        report(keys.refresh().await, keys);
+        report(keys.refresh().await, &keys);
     }
 }
 
@@ -317,22 +344,17 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 async fn run(config: Config) -> std::io::Result<()> {
     let stop = stop_signal()?;
     let listener = TcpListener::bind(config.bind).await?;
-    let app = Arc::new(App {
-        verifier: config.verifier,
-        keys: config.keys,
-    });
-    if let Some(keys) = &app.keys {
-        report(keys.refresh().await, keys);
+    if let Some(keys) = config.keys {
+        report(keys.refresh().await, &keys);
+        tokio::spawn(refresh(keys));
     }
-    let refreshing = tokio::spawn(refresh(Arc::clone(&app)));
     let router = Router::new()
         .route("/webhook", post(webhook))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .route("/healthz", get(|| async { "ok" }))
-        .with_state(app);
+        .with_state(Arc::new(config.receiver));
     writeln!(std::io::stdout(), "listening on {}", listener.local_addr()?)?;
     serve(listener, router, stop).await;
-    refreshing.abort();
     Ok(())
 }
 

@@ -166,15 +166,22 @@ async fn receiver_answers_and_logs_each_delivery() {
     let mut receiver = Receiver::start(&[("GEMINI_WEBHOOK_SECRETS", &secrets)]).await;
 
     let accepted =
-        json!({"status": "accepted", "id": "msg_1", "type": "video.generated", "scheme": "v1"});
+        json!({"status": "processed", "id": "msg_1", "type": "video.generated", "scheme": "v1"});
     let sent = delivery("video.generated");
     assert_eq!(
         receiver.send(receiver.request(&sent)).await,
         (200, accepted.clone())
     );
-    let mut line = accepted;
+    let mut line = accepted.clone();
     line["http"] = 200.into();
     assert_eq!(receiver.line().await, line);
+    let mut duplicate = accepted;
+    duplicate["status"] = "duplicate".into();
+    assert_eq!(
+        receiver.send(receiver.request(&sent)).await,
+        (200, duplicate)
+    );
+    assert_eq!(receiver.line().await["status"], "duplicate");
 
     let mut tampered = delivery("batch.failed");
     tampered.body.push(b' ');
@@ -315,7 +322,7 @@ async fn receiver_takes_per_request_deliveries_of_our_own_jobs() {
     ] {
         let ours = per_request(&signer, Some("nightly"));
         let accepted = json!({
-            "status": "accepted", "id": "msg_1", "type": "batch.failed", "scheme": scheme, "job": "nightly",
+            "status": "processed", "id": "msg_1", "type": "batch.failed", "scheme": scheme, "job": "nightly",
         });
         assert_eq!(
             receiver.send(receiver.request(&ours)).await,
@@ -442,6 +449,37 @@ async fn receiver_refuses_bad_settings_in_one_line() {
         (
             vec![("GEMINI_WEBHOOK_SECRETS", SECRET), ("BIND", "nowhere")],
             "BIND is not an address",
+        ),
+        (
+            vec![
+                ("GEMINI_WEBHOOK_SECRETS", SECRET),
+                ("GEMINI_WEBHOOK_STORE", "mysql://user:C2FV@host/"),
+            ],
+            "GEMINI_WEBHOOK_STORE is none of memory, sqlite:PATH",
+        ),
+        (
+            vec![
+                ("GEMINI_WEBHOOK_SECRETS", SECRET),
+                (
+                    "GEMINI_WEBHOOK_STORE",
+                    "sqlite:/nowhere/there/deliveries.db",
+                ),
+            ],
+            "GEMINI_WEBHOOK_STORE: the idempotency store can't be used: unable to open",
+        ),
+        (
+            vec![
+                ("GEMINI_WEBHOOK_SECRETS", SECRET),
+                ("GEMINI_WEBHOOK_STORE", "redis://user:C2FV@host:port/"),
+            ],
+            "GEMINI_WEBHOOK_STORE: the idempotency store can't be used",
+        ),
+        (
+            vec![
+                ("GEMINI_WEBHOOK_SECRETS", SECRET),
+                ("GEMINI_WEBHOOK_STORE", "postgres://user:C2FV@host:port/"),
+            ],
+            "GEMINI_WEBHOOK_STORE: the idempotency store can't be used",
         ),
         (
             vec![jwks],

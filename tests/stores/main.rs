@@ -6,7 +6,9 @@
 )]
 
 mod behaviours;
-mod crashes;
+
 mod fixture;
+mod outages;
+mod processes;
 mod receiving;
 mod servers;

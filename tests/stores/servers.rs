@@ -21,6 +21,8 @@ pub(crate) struct Server {
     command: Vec<String>,
     user: Option<(u32, u32)>,
     pub(crate) port: u16,
+    /// Where the nodes of a cluster talk to each other.
+    pub(crate) bus: u16,
     running: Option<Child>,
 }
 
@@ -67,16 +69,15 @@ impl Server {
         let program = find("redis-server", "/usr/bin")?;
         let port = free_port();
         let folder = folder(None);
-        let cluster = if cluster {
-            format!("--cluster-enabled yes --cluster-port {}", free_port())
-        } else {
-            "--cluster-enabled no".to_owned()
-        };
+        let bus = free_port();
+        let cluster = if cluster { "yes" } else { "no" };
         let command = format!(
-            "{} --port {port} --bind 127.0.0.1 --appendonly yes --appendfsync always {cluster}",
+            "{} --port {port} --bind 127.0.0.1 --appendonly yes --appendfsync always \
+             --cluster-enabled {cluster} --cluster-port {bus}",
             program.display(),
         );
         let mut server = Self::new(folder, &command, None, port);
+        server.bus = bus;
         server.start();
         Some(server)
     }
@@ -87,6 +88,7 @@ impl Server {
             command: command.split(' ').map(str::to_owned).collect(),
             user,
             port,
+            bus: 0,
             running: None,
         }
     }

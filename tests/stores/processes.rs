@@ -1,0 +1,215 @@
+//! Processes that are killed, and several that share a store.
+
+use std::{
+    collections::HashMap,
+    process::Stdio,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use gemini_webhooks::testing::SignedDelivery;
+use serde_json::Value;
+use time::OffsetDateTime;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::fixture::{Fixture, Place, SECRET, client, redis_connection, signed};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// `cargo test` builds the examples beside the tests.
+fn example(name: &str) -> Command {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    path.set_file_name("examples");
+    path.push(name);
+    assert!(path.exists(), "run `cargo test` without `--test`");
+    let mut command = Command::new(path);
+    command.stdout(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+fn worker(fixture: &Fixture, first: usize, count: usize) -> Child {
+    let mut command = example("store_worker");
+    command.args([&fixture.url(), &fixture.namespace]);
+    command.args([first.to_string(), count.to_string()]);
+    command.spawn().unwrap()
+}
+
+/// The example, and the address it listens on.
+async fn receiver(fixture: &Fixture) -> (Child, String) {
+    let mut command = example("receiver");
+    command.env("BIND", "127.0.0.1:0");
+    command.env("GEMINI_WEBHOOK_SECRETS", SECRET);
+    command.env("GEMINI_WEBHOOK_STORE", fixture.url());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
+    let address = line.unwrap().split(' ').next_back().unwrap().to_owned();
+    // What it logs has to go somewhere.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    (child, address)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_64_tasks_and_4_processes_one_processes_each_delivery() {
+    const IDS: usize = 1000;
+    for fixture in Fixture::all().await {
+        let name = fixture.name;
+        let processes = match fixture.place {
+            Place::Memory(_) => 1,
+            _ => 4,
+        };
+        let mut receivers = Vec::new();
+        for _ in 0..processes {
+            receivers.push(receiver(&fixture).await);
+        }
+        let prefix = fixture.namespace.trim_end_matches('.').to_owned();
+        let addresses: Vec<_> = receivers
+            .iter()
+            .map(|(_, address)| address.clone())
+            .collect();
+        let addresses = Arc::new(addresses);
+        let processed = Arc::new(Mutex::new(HashMap::<String, usize>::new()));
+        let next = Arc::new(AtomicUsize::new(0));
+        let client = reqwest::Client::builder()
+            .timeout(PATIENCE)
+            .build()
+            .unwrap();
+        let mut tasks = Vec::new();
+        for _ in 0..64 {
+            let (addresses, processed) = (Arc::clone(&addresses), Arc::clone(&processed));
+            let (next, client, prefix) = (Arc::clone(&next), client.clone(), prefix.clone());
+            tasks.push(tokio::spawn(async move {
+                loop {
+                    // Each goes to all receivers, and to the only one four times.
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= 4 * IDS {
+                        return;
+                    }
+                    let id = format!("{prefix}-{}", number / 4);
+                    let address = &addresses[number % addresses.len()];
+                    let sent = signed(&id, OffsetDateTime::now_utc());
+                    let mut answer = send(&client, address, &sent).await;
+                    while answer["code"] == "in_flight" {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                        answer = send(&client, address, &sent).await;
+                    }
+                    let first = match answer["status"].as_str() {
+                        Some("processed") => 1,
+                        Some("duplicate") => 0,
+                        _ => panic!("{answer}"),
+                    };
+                    *processed.lock().unwrap().entry(id).or_default() += first;
+                }
+            }));
+        }
+        for task in tasks {
+            task.await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        let processed = processed.lock().unwrap();
+        assert_eq!(processed.len(), IDS, "{name}");
+        assert!(
+            processed.values().all(|times| *times == 1),
+            "{name}: {processed:?}"
+        );
+    }
+}
+
+async fn send(client: &reqwest::Client, address: &str, sent: &SignedDelivery) -> Value {
+    let mut request = client.post(format!("http://{address}/webhook"));
+    for (name, value) in sent.headers() {
+        request = request.header(name, value);
+    }
+    let answer = request.body(sent.body.clone()).send().await.unwrap();
+    serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+}
+
+async fn create_effects(fixture: &Fixture) {
+    let create = "CREATE TABLE effects (id TEXT)";
+    match &fixture.place {
+        Place::Sqlite(file) => {
+            let connection = rusqlite::Connection::open(&file.0).unwrap();
+            connection.execute_batch(create).unwrap();
+        }
+        Place::Postgres(url) => client(url).await.batch_execute(create).await.unwrap(),
+        Place::Memory(_) | Place::Redis(_) => {}
+    }
+}
+
+async fn effects(fixture: &Fixture) -> Vec<String> {
+    let select = "SELECT id FROM effects";
+    match &fixture.place {
+        Place::Memory(_) => unreachable!("it is in one process"),
+        Place::Sqlite(file) => {
+            let connection = rusqlite::Connection::open(&file.0).unwrap();
+            let mut select = connection.prepare(select).unwrap();
+            let ids = select.query_map([], |row| row.get(0)).unwrap();
+            ids.map(Result::unwrap).collect()
+        }
+        Place::Postgres(url) => {
+            let rows = client(url).await.query(select, &[]).await.unwrap();
+            rows.iter().map(|row| row.get(0)).collect()
+        }
+        Place::Redis(url) => {
+            let mut range = redis::cmd("LRANGE");
+            range.arg(format!("{}effects", fixture.namespace));
+            range.arg(0).arg(-1);
+            let mut connection = redis_connection(url).await;
+            range.query_async(&mut connection).await.unwrap()
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_moment_each_delivery_is_completed_exactly_once() {
+    const KILLS: usize = 300;
+    const COUNT: usize = 1500;
+    for fixture in Fixture::shared().await {
+        let name = fixture.name;
+        create_effects(&fixture).await;
+        let mut begun: HashMap<String, u32> = HashMap::new();
+        for kill in 0..KILLS {
+            let mut worker = worker(&fixture, kill * COUNT / KILLS, COUNT);
+            let mut lines = BufReader::new(worker.stdout.take().unwrap()).lines();
+            for _ in 0..=kill % 4 {
+                let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
+                let id = line.unwrap_or_else(|| panic!("{name}: the worker ends by itself"));
+                *begun.entry(id).or_default() += 1;
+            }
+            tokio::time::sleep(Duration::from_micros((kill * 7919 % 3000) as u64)).await;
+            worker.kill().await.unwrap();
+        }
+        let killed = Instant::now();
+        let half_done = effects(&fixture).await.len();
+        assert!(half_done < COUNT, "{name}: nothing is left to be retried");
+
+        let mut worker = worker(&fixture, 0, COUNT);
+        let mut lines = BufReader::new(worker.stdout.take().unwrap()).lines();
+        while let Some(id) = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap() {
+            *begun.entry(id).or_default() += 1;
+        }
+        assert!(worker.wait().await.unwrap().success(), "{name}");
+
+        let mut done = effects(&fixture).await;
+        done.sort_unstable();
+        let mut expected: Vec<String> = (0..COUNT).map(|number| format!("msg_{number}")).collect();
+        expected.sort_unstable();
+        assert_eq!(done, expected, "{name}");
+        let again = begun.values().filter(|begun| **begun > 1).count();
+        assert!(
+            again > KILLS / 10,
+            "{name}: {again} handlers were killed in the middle"
+        );
+        println!(
+            "{name}: {KILLS} kills, {again} of them before the effect, the rest took {:?}",
+            killed.elapsed()
+        );
+    }
+}

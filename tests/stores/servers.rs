@@ -186,7 +186,7 @@ pub(crate) fn temporary_path() -> PathBuf {
     Path::new(&std::env::temp_dir()).join(name)
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }

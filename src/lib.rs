@@ -56,7 +56,8 @@
 //!   from which the event is taken; the id and the time beside it are as good as the connection.
 //! - It was sent at about the time that it says: see [`ReplayWindow`].
 //! - It may have been received before, from Google, which delivers at least once, or from somebody
-//!   who recorded it less than a window ago. [`Delivery::id`] is the same each time.
+//!   who recorded it less than a window ago. [`Delivery::idempotency_key`] is the same each time;
+//!   `Receiver` handles each once.
 //! - It may come late and out of order: [`Event::occurred_at`] tells when it happened.
 //!
 //! What stays with the application: TLS, a bound on the size of the body, a clock that is right to
@@ -71,6 +72,9 @@
 //! | `aws-lc-rs` | yes | per-request webhooks, on the fast backend |
 //! | `rust-crypto` | no | per-request webhooks, in Rust alone; `aws-lc-rs` wins where both are enabled |
 //! | `reqwest` | no | `JwksEndpoint`: fetch Google's keys over HTTPS, in a Tokio runtime |
+//! | `receiver` | no | `Receiver` and `idempotency`: each delivery is handled once; no dependencies |
+//! | `sqlite`, `postgres`, `redis` | no | `receiver` with that store, in a Tokio runtime |
+//! | `tracing` | no | `receiver` with a span for each delivery |
 //! | `testing` | no | `testing`: sign deliveries as Google would, to test a handler with |
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -144,6 +148,7 @@ pub use window::ReplayWindow;
     doctest,
     feature = "http",
     feature = "reqwest",
+    feature = "sqlite",
     feature = "testing",
     any(feature = "aws-lc-rs", feature = "rust-crypto")
 ))]

@@ -258,3 +258,42 @@ fn after(now: i64, time: Duration) -> i64 {
 fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_operation_is_one_transaction() {
+        const MINUTE: Duration = Duration::from_secs(60);
+        let store = SqliteStore::open(":memory:").unwrap();
+        let commits = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&commits);
+        let count = move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            false
+        };
+        store
+            .connection
+            .lock()
+            .await
+            .commit_hook(Some(count))
+            .unwrap();
+        let since_last = || commits.swap(0, Ordering::SeqCst);
+
+        let ClaimOutcome::New(claim) = store.claim("a", MINUTE).await.unwrap() else {
+            panic!("it is new");
+        };
+        assert_eq!(since_last(), 1);
+        assert!(store.complete(&claim, MINUTE).await.unwrap());
+        assert_eq!(since_last(), 1);
+        let ClaimOutcome::New(claim) = store.claim("b", MINUTE).await.unwrap() else {
+            panic!("it is new");
+        };
+        assert_eq!(since_last(), 1);
+        store.release(&claim).await.unwrap();
+        assert_eq!(since_last(), 1);
+    }
+}

@@ -75,6 +75,7 @@
 //! | `receiver` | no | `Receiver` and `idempotency`: each delivery is handled once; no dependencies |
 //! | `sqlite`, `postgres`, `redis` | no | `receiver` with that store, in a Tokio runtime |
 //! | `tracing` | no | `receiver` with a span for each delivery |
+//! | `diagnose` | no | `Verifier::diagnose`: for developers, why a delivery does not verify |
 //! | `testing` | no | `testing`: sign deliveries as Google would, to test a handler with |
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -91,6 +92,8 @@
 
 #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
 mod crypto;
+#[cfg(feature = "diagnose")]
+mod diagnose;
 mod encoding;
 mod error;
 mod event;
@@ -115,6 +118,8 @@ pub mod testing;
 mod verifier;
 mod window;
 
+#[cfg(feature = "diagnose")]
+pub use diagnose::{Diagnosis, Finding};
 pub use error::{ConfigError, Error, PayloadError};
 pub use event::{
     BatchCancelled, BatchExpired, BatchFailed, BatchSucceeded, ErrorCode, Event, EventData,

@@ -98,6 +98,11 @@ impl PerRequest {
         }
     }
 
+    #[cfg(feature = "diagnose")]
+    pub(crate) fn keys_parsed_at(&self) -> Option<i64> {
+        Some(self.keys.get()?.parsed_at)
+    }
+
     pub(crate) fn check(self) -> Result<Self, ConfigError> {
         match self {
             Self {

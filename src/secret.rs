@@ -10,11 +10,13 @@ use crate::{encoding, error::ConfigError};
 ///
 /// It can be neither read back, printed nor compared, and is wiped from memory when dropped.
 /// Internally it is kept as the HMAC's keyed state (RFC 2104, section 4), so that the key is
-/// processed once and not for each delivery.
+/// processed once and not for each delivery; with the feature `diagnose`, the key is kept as well.
 #[derive(Clone)]
 pub struct Secret {
     /// Boxed, so that moving a secret leaves no copy behind.
     keyed: Box<Hmac<Sha256>>,
+    #[cfg(feature = "diagnose")]
+    key: Zeroizing<Vec<u8>>,
 }
 
 impl Secret {
@@ -72,7 +74,14 @@ impl Secret {
         let keyed = Hmac::new_from_slice(key).expect("a key of any length");
         Self {
             keyed: Box::new(keyed),
+            #[cfg(feature = "diagnose")]
+            key: Zeroizing::new(key.to_vec()),
         }
+    }
+
+    #[cfg(feature = "diagnose")]
+    pub(crate) fn key_bytes(&self) -> &[u8] {
+        &self.key
     }
 
     /// HMAC-SHA256 of the parts, one after the other.

@@ -1,9 +1,4 @@
-use std::{
-    borrow::Cow,
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use time::OffsetDateTime;
@@ -17,7 +12,7 @@ use crate::{
     json, scheme,
     secret::Secret,
     signature::{Scheme, Schemes},
-    window::ReplayWindow,
+    window::{ReplayWindow, unix_now},
 };
 
 /// Verifies deliveries: their signature and their time.
@@ -36,6 +31,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Verifier {
     secrets: Vec<Secret>,
+    #[cfg(feature = "diagnose")]
+    former_secrets: Vec<Secret>,
     window: ReplayWindow,
     #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
     per_request: Option<PerRequest>,
@@ -46,6 +43,8 @@ impl Verifier {
     pub fn builder() -> VerifierBuilder {
         VerifierBuilder {
             secrets: Vec::new(),
+            #[cfg(feature = "diagnose")]
+            former_secrets: Vec::new(),
             window: ReplayWindow::default(),
             #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
             per_request: None,
@@ -77,16 +76,7 @@ impl Verifier {
         H: TryInto<WebhookHeaders<'a>>,
         Error: From<H::Error>,
     {
-        // A clock before 1970 is as wrong as one at 1970: no delivery is inside the window.
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
-        self.check(
-            &headers.try_into()?,
-            body,
-            i64::try_from(now).unwrap_or(i64::MAX),
-        )
+        self.check(&headers.try_into()?, body, unix_now())
     }
 
     /// Verifies a delivery as of a given time: for tests, and for callers with a clock of their
@@ -175,6 +165,24 @@ impl Verifier {
         Err(Error::SignatureMismatch { tried })
     }
 
+    #[cfg(feature = "diagnose")]
+    pub(crate) fn secrets(&self) -> &[Secret] {
+        &self.secrets
+    }
+
+    #[cfg(feature = "diagnose")]
+    pub(crate) fn former_secrets(&self) -> &[Secret] {
+        &self.former_secrets
+    }
+
+    #[cfg(all(
+        feature = "diagnose",
+        any(feature = "aws-lc-rs", feature = "rust-crypto")
+    ))]
+    pub(crate) fn keys_parsed_at(&self) -> Option<i64> {
+        self.per_request.as_ref()?.keys_parsed_at()
+    }
+
     fn configured(&self) -> Schemes {
         let mut schemes = Schemes::default();
         if !self.secrets.is_empty() {
@@ -194,6 +202,8 @@ impl Verifier {
 #[must_use]
 pub struct VerifierBuilder {
     secrets: Vec<Secret>,
+    #[cfg(feature = "diagnose")]
+    former_secrets: Vec<Secret>,
     window: ReplayWindow,
     #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
     per_request: Option<PerRequest>,
@@ -206,6 +216,13 @@ impl VerifierBuilder {
     /// webhooks, call it once for each secret that is in use, at most 8 times.
     pub fn secret(mut self, secret: Secret) -> Self {
         self.secrets.push(secret);
+        self
+    }
+
+    /// Adds a secret that is no longer accepted, so that [`Verifier::diagnose`] recognizes it.
+    #[cfg(feature = "diagnose")]
+    pub fn former_secret(mut self, secret: Secret) -> Self {
+        self.former_secrets.push(secret);
         self
     }
 
@@ -238,6 +255,8 @@ impl VerifierBuilder {
         }
         let verifier = Verifier {
             secrets: self.secrets,
+            #[cfg(feature = "diagnose")]
+            former_secrets: self.former_secrets,
             window: self.window.check()?,
             #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
             per_request: self.per_request.map(PerRequest::check).transpose()?,

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 
@@ -97,6 +97,15 @@ impl Default for ReplayWindow {
             ahead: Duration::from_secs(300),
         }
     }
+}
+
+/// The system's clock, in Unix seconds. One before 1970 is as wrong as one at 1970: no delivery is
+/// inside the window.
+pub(crate) fn unix_now() -> i64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -24,6 +24,9 @@ pub struct KeySet {
     /// The Ed25519 key that matched last. A `v1a` signature names no key, and most are made with
     /// the same one.
     last_match: AtomicUsize,
+    /// In Unix seconds.
+    #[cfg(feature = "diagnose")]
+    pub(crate) parsed_at: i64,
 }
 
 #[derive(Debug)]
@@ -122,6 +125,8 @@ impl KeySet {
             keys: Vec::new(),
             skipped: Vec::new(),
             last_match: AtomicUsize::new(0),
+            #[cfg(feature = "diagnose")]
+            parsed_at: crate::window::unix_now(),
         };
         for (position, (key_id, public)) in found.enumerate() {
             // A set that goes on and on must not fill the memory with reasons.

@@ -151,6 +151,7 @@ pub use window::ReplayWindow;
 /// Lets the compiler check the README's examples.
 #[cfg(all(
     doctest,
+    feature = "diagnose",
     feature = "http",
     feature = "reqwest",
     feature = "sqlite",

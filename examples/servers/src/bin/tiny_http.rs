@@ -1,4 +1,4 @@
-//! gemini-webhooks behind tiny_http, which blocks: no async runtime.
+//! gemini-webhooks behind `tiny_http`, which blocks: no async runtime.
 //!
 //! `GEMINI_WEBHOOK_SECRET=whsec_... cargo run -p servers --bin tiny_http`
 

@@ -1,10 +1,15 @@
 //! What verifying costs, as ratios to what it can't do without: `cargo bench --bench ratios`.
 //!
 //! The two sides of a ratio are measured in turn, in many short rounds of one run, and the median
-//! of the rounds' ratios is printed: what slows the machine down slows both. Prints one line per
-//! ratio, `ratio NAME VALUE target T ok|over`; the exit status is 0 whatever the values.
+//! of the rounds' ratios is printed. Prints one line per ratio, `ratio NAME VALUE target T ok|over`,
+//! and the times in nanoseconds and the numbers of allocations that belong to them. The exit status
+//! is 0 whatever the values.
 
+#[path = "../tests/support/counting.rs"]
+mod counting;
 mod support;
+#[path = "support/timing.rs"]
+mod timing;
 
 use std::{
     hint::black_box,
@@ -12,7 +17,7 @@ use std::{
         Barrier,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use aws_lc_rs::signature::{
@@ -20,47 +25,24 @@ use aws_lc_rs::signature::{
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use gemini_webhooks::{
-    KeySet, PerRequest, Secret, Verifier,
+    JobTokens, KeySet, PerRequest, Secret, Verifier, VerifierBuilder,
     testing::{SignedDelivery, Signer, SigningKeys},
 };
 use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderMap;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use time::OffsetDateTime;
 
-use support::{body, headers};
+use counting::allocations;
+use support::{ID, SECRET, SIZES, body, content, headers, verify};
+use timing::{pair, time};
 
-const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
-const ID: &str = "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk";
-const ROUNDS: usize = 200;
-/// How long a side is measured in each round.
-const SLICE: Duration = Duration::from_micros(500);
-
-/// The median, over many rounds, of the time that `a` takes over the time that `b` takes.
-fn ratio(mut a: impl FnMut(), mut b: impl FnMut()) -> f64 {
-    fn calls_per_slice(work: &mut impl FnMut()) -> u32 {
-        let (started, mut calls) = (Instant::now(), 0);
-        while started.elapsed() < 10 * SLICE {
-            work();
-            calls += 1;
-        }
-        (calls / 10).max(1)
-    }
-    fn seconds_per_call(work: &mut impl FnMut(), calls: u32) -> f64 {
-        let started = Instant::now();
-        for _ in 0..calls {
-            work();
-        }
-        started.elapsed().as_secs_f64() / f64::from(calls)
-    }
-    let (a_calls, b_calls) = (calls_per_slice(&mut a), calls_per_slice(&mut b));
-    let rounds =
-        (0..ROUNDS).map(|_| seconds_per_call(&mut a, a_calls) / seconds_per_call(&mut b, b_calls));
-    let mut rounds: Vec<f64> = rounds.collect();
-    rounds.sort_by(f64::total_cmp);
-    rounds[ROUNDS / 2]
-}
+const AUDIENCE: &str = "https://example.com/webhook";
+/// What a refused request may cost, of an accepted one: as much, and what two runs of the same
+/// work differ by.
+const NO_MORE: f64 = 1.03;
 
 fn at_most(name: &str, value: f64, target: f64) {
     let verdict = if value <= target { "ok" } else { "over" };
@@ -72,74 +54,115 @@ fn at_least(name: &str, value: f64, target: f64) {
     println!("ratio {name} {value:.3} target {target} {verdict}");
 }
 
-fn content(sent: &SignedDelivery) -> Vec<u8> {
-    [
-        sent.id.as_bytes(),
-        b".",
-        sent.timestamp.as_bytes(),
-        b".",
-        &sent.body,
-    ]
-    .concat()
-}
-
-fn verify(verifier: &Verifier, headers: &HeaderMap, sent: &SignedDelivery) {
+fn verify_event(verifier: &Verifier, headers: &HeaderMap, sent: &SignedDelivery) {
     let delivery = verifier
         .verify(black_box(headers), black_box(&sent.body))
         .unwrap();
-    black_box(&delivery);
+    black_box(delivery.event().unwrap());
+}
+
+fn refuse(verifier: &Verifier, headers: &HeaderMap, sent: &SignedDelivery, code: &str) {
+    let refusal = verifier
+        .verify(black_box(headers), black_box(&sent.body))
+        .unwrap_err();
+    assert_eq!(black_box(&refusal).code(), code);
+}
+
+/// Of verifying, and of verifying and parsing the event.
+fn count_allocations(
+    scheme: &str,
+    verifier: &Verifier,
+    headers: &HeaderMap,
+    sent: &SignedDelivery,
+) {
+    let ((), count) = allocations(|| verify(verifier, headers, sent));
+    println!("allocs {scheme}_verify {count}");
+    let ((), count) = allocations(|| verify_event(verifier, headers, sent));
+    println!("allocs {scheme}_verify_event {count}");
+}
+
+fn secret() -> Secret {
+    Secret::parse(SECRET).unwrap()
+}
+
+fn other_secret(byte: u8) -> Secret {
+    Secret::parse(&base64::prelude::BASE64_STANDARD.encode([byte; 24])).unwrap()
+}
+
+fn build(builder: VerifierBuilder) -> Verifier {
+    builder.build().unwrap()
+}
+
+fn sign(signer: &Signer, length: usize) -> (HeaderMap, SignedDelivery) {
+    let sent = signer.sign(ID, OffsetDateTime::now_utc(), body(length));
+    (headers(&sent), sent)
 }
 
 fn v1() {
-    let secret = Secret::parse(SECRET).unwrap();
-    let signer = Signer::v1(&secret);
-    let verifier = Verifier::builder().secret(secret).build().unwrap();
+    let signer = Signer::v1(&secret());
+    let verifier = build(Verifier::builder().secret(secret()));
     let official = standardwebhooks::Webhook::new(SECRET).unwrap();
     let keyed = Hmac::<Sha256>::new_from_slice(b"any key will do: it is not timed").unwrap();
 
-    let sent = signer.sign(ID, OffsetDateTime::now_utc(), body(154));
-    let map = headers(&sent);
-    let content = content(&sent);
-    let tag = keyed.clone().chain_update(&content).finalize().into_bytes();
-    let bare = || {
-        let mac = keyed.clone().chain_update(black_box(&content));
-        mac.verify_slice(black_box(&tag)).unwrap();
-    };
-    at_most(
-        "v1_verify/bare_hmac",
-        ratio(|| verify(&verifier, &map, &sent), bare),
-        1.6,
-    );
-    let verify_event = || {
-        let delivery = verifier
-            .verify(black_box(&map), black_box(&sent.body))
-            .unwrap();
-        black_box(delivery.event().unwrap());
-    };
-    at_most("v1_verify_event/bare_hmac", ratio(verify_event, bare), 3.2);
-
-    for length in [154, 2 << 10, 20 << 10, 256 << 10] {
-        let sent = signer.sign(ID, OffsetDateTime::now_utc(), body(length));
-        let map = headers(&sent);
+    for length in SIZES {
+        let (map, sent) = sign(&signer, length);
+        let content = content(&sent);
+        let tag = keyed.clone().chain_update(&content).finalize().into_bytes();
+        let bare = || {
+            let mac = keyed.clone().chain_update(black_box(&content));
+            mac.verify_slice(black_box(&tag)).unwrap();
+        };
+        let plain = pair(|| verify(&verifier, &map, &sent), bare);
+        let with_event = pair(|| verify_event(&verifier, &map, &sent), bare);
+        if length == SIZES[0] {
+            at_most("v1_verify/bare_hmac", plain.ratio, 1.6);
+            at_most("v1_verify_event/bare_hmac", with_event.ratio, 3.2);
+            count_allocations("v1", &verifier, &map, &sent);
+        }
         let peer = || {
             official
                 .verify(black_box(&sent.body), black_box(&map))
                 .unwrap();
         };
-        let value = ratio(peer, || verify(&verifier, &map, &sent));
-        at_least(&format!("standardwebhooks/v1_verify_{length}"), value, 5.0);
+        let against = pair(peer, || verify(&verifier, &map, &sent));
+        let name = format!("standardwebhooks/v1_verify_{length}");
+        at_least(&name, against.ratio, 5.0);
+        time(&format!("bare_hmac_{length}"), plain.nanoseconds[1]);
+        time(&format!("v1_verify_{length}"), plain.nanoseconds[0]);
+        time(
+            &format!("v1_verify_event_{length}"),
+            with_event.nanoseconds[0],
+        );
+        time(
+            &format!("standardwebhooks_{length}"),
+            against.nanoseconds[0],
+        );
     }
-    at_least(
-        "two_threads/one_thread",
-        throughput(2, &verifier, &sent) / throughput(1, &verifier, &sent),
-        1.9,
-    );
+    let (map, sent) = sign(&signer, SIZES[0]);
+    let rates = [1, 2].map(|threads| throughput(threads, &verifier, &map, &sent));
+    at_least("two_threads/one_thread", rates[1] / rates[0], 1.9);
+
+    for secrets in 2..=8_u8 {
+        let others = (1..secrets).map(other_secret);
+        let builder = others.fold(
+            Verifier::builder().secret(secret()),
+            VerifierBuilder::secret,
+        );
+        let several = build(builder);
+        let cost = pair(
+            || verify(&several, &map, &sent),
+            || verify(&verifier, &map, &sent),
+        );
+        if secrets == 2 {
+            at_most("two_secrets/one_secret", cost.ratio, 2.0);
+        }
+        time(&format!("v1_verify_{secrets}_secrets"), cost.nanoseconds[0]);
+    }
 }
 
 /// Verifications per second on so many threads at once: the best of some tries, since another
 /// program on the machine can only take away.
-fn throughput(threads: usize, verifier: &Verifier, sent: &SignedDelivery) -> f64 {
-    let map = headers(sent);
+fn throughput(threads: usize, verifier: &Verifier, map: &HeaderMap, sent: &SignedDelivery) -> f64 {
     let measure = || {
         let (stop, total, ready) = (
             AtomicBool::new(false),
@@ -152,7 +175,7 @@ fn throughput(threads: usize, verifier: &Verifier, sent: &SignedDelivery) -> f64
                     let mut count = 0;
                     ready.wait();
                     while !stop.load(Ordering::Relaxed) {
-                        verify(verifier, &map, sent);
+                        verify(verifier, map, sent);
                         count += 1;
                     }
                     total.fetch_add(count, Ordering::Relaxed);
@@ -168,103 +191,207 @@ fn throughput(threads: usize, verifier: &Verifier, sent: &SignedDelivery) -> f64
     f64::from(u32::try_from(best).unwrap())
 }
 
-/// A set of the given members of the published one.
-fn subset(google: &SigningKeys, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
-    let jwks: Value = serde_json::from_str(&google.jwks()).unwrap();
-    jwks["keys"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|key| wanted(key))
-        .cloned()
-        .collect()
+/// Google's keys, in two sets.
+struct Keys {
+    google: SigningKeys,
+    ed25519: Vec<Value>,
+    rsa: Vec<Value>,
+}
+
+impl Keys {
+    fn generate() -> Self {
+        let google = SigningKeys::generate();
+        let jwks: Value = serde_json::from_str(&google.jwks()).unwrap();
+        let keys = jwks["keys"].as_array().unwrap().iter().cloned();
+        let (ed25519, rsa) = keys.partition(|key| key["kty"] == "OKP");
+        Self {
+            google,
+            ed25519,
+            rsa,
+        }
+    }
+
+    fn all(&self) -> Vec<Value> {
+        [&*self.ed25519, &self.rsa].concat()
+    }
+}
+
+fn key_set(keys: &[Value]) -> KeySet {
+    let document = json!({"keys": keys}).to_string();
+    KeySet::from_json(document.as_bytes()).unwrap()
 }
 
 fn any_sender(keys: &[Value]) -> Verifier {
-    let document = json!({"keys": keys}).to_string();
-    let keys = KeySet::from_json(document.as_bytes()).unwrap();
-    let per_request = PerRequest::new(keys).accept_any_sender();
-    Verifier::builder()
-        .per_request(per_request)
-        .build()
-        .unwrap()
+    let per_request = PerRequest::new(key_set(keys)).accept_any_sender();
+    build(Verifier::builder().per_request(per_request))
 }
 
-fn per_request() {
-    let google = SigningKeys::generate();
-    let decode = |key: &Value, member: &str| {
-        BASE64_URL_SAFE_NO_PAD
-            .decode(key[member].as_str().unwrap())
-            .unwrap()
-    };
+fn decode(key: &Value, member: &str) -> Vec<u8> {
+    let text = key[member].as_str().unwrap();
+    BASE64_URL_SAFE_NO_PAD.decode(text).unwrap()
+}
 
-    let mut ed25519 = subset(&google, |key| key["kty"] == "OKP");
-    let bare_key = ParsedPublicKey::new(&ED25519, decode(&ed25519[0], "x")).unwrap();
-    let sent = Signer::v1a(&google).sign(ID, OffsetDateTime::now_utc(), body(154));
-    let (map, message) = (headers(&sent), content(&sent));
-    let signature = google.sign_ed25519(0, &message);
+fn v1a(keys: &Keys) {
+    let bare_key = ParsedPublicKey::new(&ED25519, decode(&keys.ed25519[0], "x")).unwrap();
+    let (map, sent) = sign(&Signer::v1a(&keys.google), SIZES[0]);
+    let message = content(&sent);
+    let signature = keys.google.sign_ed25519(0, &message);
     let bare = || {
         bare_key
             .verify_sig(black_box(&message), black_box(&signature))
             .unwrap();
     };
-    let one = any_sender(&ed25519[..1]);
-    at_most(
-        "v1a_one_key/bare_ed25519",
-        ratio(|| verify(&one, &map, &sent), bare),
-        1.05,
-    );
-    for key in &mut ed25519 {
+    let one = any_sender(&keys.ed25519[..1]);
+    let cost = pair(|| verify(&one, &map, &sent), bare);
+    at_most("v1a_one_key/bare_ed25519", cost.ratio, 1.05);
+    time("bare_ed25519", cost.nanoseconds[1]);
+    time("v1a_verify", cost.nanoseconds[0]);
+    count_allocations("v1a", &one, &map, &sent);
+
+    // The one that signs is the last of them.
+    let mut unnamed = keys.ed25519.clone();
+    for key in &mut unnamed {
         key.as_object_mut().unwrap().remove("kid");
     }
-    // The one that signs is the last of them.
-    ed25519.rotate_left(1);
-    let three = any_sender(&ed25519);
-    at_most(
-        "v1a_three_keys_none_named/bare_ed25519",
-        ratio(|| verify(&three, &map, &sent), bare),
-        1.05,
-    );
+    unnamed.rotate_left(1);
+    let three = any_sender(&unnamed);
+    let cost = pair(|| verify(&three, &map, &sent), bare);
+    at_most("v1a_three_keys_none_named/bare_ed25519", cost.ratio, 1.05);
+}
 
-    let rsa = subset(&google, |key| key["kty"] == "RSA");
+fn jwt(keys: &Keys) {
+    let [key] = &*keys.rsa else { unreachable!() };
     let components = RsaPublicKeyComponents {
-        n: decode(&rsa[0], "n"),
-        e: decode(&rsa[0], "e"),
+        n: decode(key, "n"),
+        e: decode(key, "e"),
     };
     let bare_key = components
         .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
         .unwrap();
-    let mut sent = Signer::jwt(&google, "https://example.com/webhook").sign(
-        ID,
-        OffsetDateTime::now_utc(),
-        body(154),
-    );
-    let (signed, signature) = sent.signature.rsplit_once('.').unwrap();
-    let (message, signature) = (
-        signed.to_owned(),
-        BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap(),
-    );
+    let (map, mut sent) = sign(&Signer::jwt(&keys.google, AUDIENCE), SIZES[0]);
+    let token = sent.signature.clone();
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
     let bare = || {
         bare_key
-            .verify_sig(black_box(message.as_bytes()), black_box(&signature))
+            .verify_sig(black_box(signed.as_bytes()), black_box(&signature))
             .unwrap();
     };
-    let all = any_sender(&subset(&google, |_| true));
-    let map = headers(&sent);
-    at_most(
-        "jwt/bare_rs256",
-        ratio(|| verify(&all, &map, &sent), bare),
-        1.15,
-    );
+    let audience = PerRequest::new(key_set(&keys.all())).audience(AUDIENCE);
+    let verifier = build(Verifier::builder().per_request(audience));
+    let cost = pair(|| verify(&verifier, &map, &sent), bare);
+    at_most("jwt/bare_rs256", cost.ratio, 1.15);
+    time("bare_rs256", cost.nanoseconds[1]);
+    time("jwt_verify", cost.nanoseconds[0]);
+    count_allocations("jwt", &verifier, &map, &sent);
+
+    let member = |name: &str| key[name].as_str().unwrap();
+    let peer_key = DecodingKey::from_rsa_components(member("n"), member("e")).unwrap();
+    let mut validation = Validation::new(Algorithm::RS256);
+    validation.set_audience(&[AUDIENCE]);
+    let peer = || {
+        let decoded = jsonwebtoken::decode::<Value>(black_box(&token), &peer_key, &validation);
+        black_box(decoded.unwrap());
+    };
+    let against = pair(peer, || verify(&verifier, &map, &sent));
+    at_least("jsonwebtoken_decode/jwt", against.ratio, 1.19);
+    time("jsonwebtoken_decode", against.nanoseconds[0]);
+
     sent.body.clear();
-    at_most(
-        "jwt_without_body/bare_rs256",
-        ratio(|| verify(&all, &map, &sent), bare),
-        1.15,
+    let cost = pair(|| verify(&verifier, &map, &sent), bare);
+    at_most("jwt_without_body/bare_rs256", cost.ratio, 1.15);
+}
+
+fn refusals(keys: &Keys) {
+    let tokens = || JobTokens::new([7; 32]);
+    let per_request = PerRequest::new(key_set(&keys.all())).job_tokens(tokens());
+    let verifier = build(
+        Verifier::builder()
+            .secret(secret())
+            .per_request(per_request),
     );
+    let compare = |name: &str, accepted: &SignedDelivery, refused: &SignedDelivery, code: &str| {
+        let maps = [headers(accepted), headers(refused)];
+        let cost = pair(
+            || refuse(&verifier, &maps[1], refused, code),
+            || verify(&verifier, &maps[0], accepted),
+        );
+        at_most(&format!("reject_{name}/accept"), cost.ratio, NO_MORE);
+    };
+    let changed = |sent: &SignedDelivery, change: fn(&mut SignedDelivery)| {
+        let mut changed = sent.clone();
+        change(&mut changed);
+        changed
+    };
+
+    let (map, v1) = sign(&Signer::v1(&secret()), SIZES[0]);
+    let mut without = map.clone();
+    without.remove("webhook-signature");
+    let cost = pair(
+        || refuse(&verifier, &without, &v1, "missing_header"),
+        || verify(&verifier, &map, &v1),
+    );
+    at_most("reject_v1_missing_header/accept", cost.ratio, NO_MORE);
+    let stale = changed(&v1, |sent| sent.timestamp = "1780000000".into());
+    compare("v1_stale", &v1, &stale, "timestamp_too_old");
+    let malformed = changed(&v1, |sent| sent.signature = "v1,????".into());
+    compare("v1_malformed_entry", &v1, &malformed, "signature_mismatch");
+    let mismatch = "signature_mismatch";
+    let wrong = changed(&v1, |sent| sent.id.push('2'));
+    compare("v1_wrong_signature", &v1, &wrong, mismatch);
+    let others = vec![&*wrong.signature; 15].join(" ");
+    let mut last = v1.clone();
+    last.signature = format!("{others} {}", v1.signature);
+    last.id.clone_from(&v1.id);
+    let many = changed(&last, |sent| sent.id.push('2'));
+    compare("v1_16_entries", &last, &many, mismatch);
+
+    for (scheme, signer) in [
+        ("v1a", Signer::v1a(&keys.google)),
+        ("jwt", Signer::jwt(&keys.google, AUDIENCE)),
+    ] {
+        let with_token = |tokens: &JobTokens| {
+            let token = tokens.mint_for("nightly-eval").unwrap();
+            let mut event: Value = serde_json::from_str(&body(SIZES[0])).unwrap();
+            event["user_metadata"] = JobTokens::user_metadata(&token).into();
+            signer.sign(ID, OffsetDateTime::now_utc(), event.to_string())
+        };
+        let ours = with_token(&tokens());
+        let foreign = with_token(&JobTokens::new([8; 32]));
+        let name = format!("{scheme}_foreign_origin");
+        compare(&name, &ours, &foreign, "unknown_origin");
+        let stale = changed(&ours, |sent| sent.timestamp = "1780000000".into());
+        compare(
+            &format!("{scheme}_stale"),
+            &ours,
+            &stale,
+            "timestamp_too_old",
+        );
+        if scheme == "jwt" {
+            let unknown = Signer::jwt(&SigningKeys::generate(), AUDIENCE);
+            let unknown = unknown.sign(ID, OffsetDateTime::now_utc(), ours.body.clone());
+            compare("jwt_unknown_kid", &ours, &unknown, "unknown_key");
+            let mut wrong = ours.clone();
+            wrong.signature = ours.signature.replacen(".ey", ".eyI", 1);
+            compare("jwt_wrong_signature", &ours, &wrong, mismatch);
+        }
+    }
+    // A forged `v1a` entry names no key, and is checked under each: an accepted one, at worst, too.
+    let one = any_sender(&keys.ed25519[..1]);
+    let (map, v1a) = sign(&Signer::v1a(&keys.google), SIZES[0]);
+    let wrong = changed(&v1a, |sent| sent.id.push('2'));
+    let wrong_map = headers(&wrong);
+    let cost = pair(
+        || refuse(&one, &wrong_map, &wrong, mismatch),
+        || verify(&one, &map, &v1a),
+    );
+    at_most("reject_v1a_wrong_signature/accept", cost.ratio, NO_MORE);
 }
 
 fn main() {
+    let keys = Keys::generate();
     v1();
-    per_request();
+    v1a(&keys);
+    jwt(&keys);
+    refusals(&keys);
 }

@@ -14,6 +14,8 @@ pub use data::{
     VideoGenerated,
 };
 pub use event_type::EventType;
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+pub(crate) use parse::EventBeside;
 
 /// An event of the Gemini API: that a long-running job ended, or needs its user.
 ///

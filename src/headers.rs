@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::{error::Error, signature::SignatureEntries, signed_content::SignedContent};
+use crate::{error::Error, signature::SignatureEntries};
 
 /// The names of the three headers, in the order of [`WebhookHeaders::new`].
 pub(crate) const NAMES: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
@@ -122,8 +122,12 @@ impl<'a> WebhookHeaders<'a> {
         self.id
     }
 
-    pub(crate) fn signed_content<'b>(&self, body: &'b [u8]) -> SignedContent<'b> {
-        SignedContent::new(self.id.as_bytes(), self.timestamp, body)
+    /// What `v1` and `v1a` sign: `{webhook-id}.{webhook-timestamp}.{raw body}`, in its parts.
+    pub(crate) const fn signed_content<'b>(&self, body: &'b [u8]) -> [&'b [u8]; 5]
+    where
+        'a: 'b,
+    {
+        [self.id.as_bytes(), b".", self.timestamp, b".", body]
     }
 
     /// `webhook-timestamp` in Unix seconds, not negative.

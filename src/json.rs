@@ -1,19 +1,35 @@
 //! JSON in which no object has a member twice: of two, each parser might believe another one.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, Error as _, MapAccess, SeqAccess, Visitor},
+    de::{self, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value, map::Entry};
 
+/// Reads JSON from bytes.
+pub(crate) fn from_slice<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> serde_json::Result<T> {
+    from_slice_seed(PhantomData::<T>, bytes)
+}
+
 /// Reads JSON from bytes. One look at the whole, whether it is UTF-8, costs less than one at each
 /// string in it.
-pub(crate) fn from_slice<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> serde_json::Result<T> {
+pub(crate) fn from_slice_seed<'b, S: DeserializeSeed<'b>>(
+    seed: S,
+    bytes: &'b [u8],
+) -> serde_json::Result<S::Value> {
+    fn read<'b, R: serde_json::de::Read<'b>, S: DeserializeSeed<'b>>(
+        mut json: serde_json::Deserializer<R>,
+        seed: S,
+    ) -> serde_json::Result<S::Value> {
+        let value = seed.deserialize(&mut json)?;
+        json.end()?;
+        Ok(value)
+    }
     match str::from_utf8(bytes) {
-        Ok(text) => serde_json::from_str(text),
-        Err(_) => serde_json::from_slice(bytes),
+        Ok(text) => read(serde_json::Deserializer::from_str(text), seed),
+        Err(_) => read(serde_json::Deserializer::from_slice(bytes), seed),
     }
 }
 

@@ -98,6 +98,7 @@ mod encoding;
 mod error;
 mod event;
 mod headers;
+mod hmac;
 #[cfg(feature = "receiver")]
 pub mod idempotency;
 #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
@@ -112,7 +113,6 @@ mod receiver;
 mod scheme;
 mod secret;
 mod signature;
-mod signed_content;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod verifier;

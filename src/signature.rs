@@ -155,13 +155,15 @@ impl<'a> SignatureEntries<'a> {
 }
 
 /// The entries are separated by spaces (Standard Webhooks 1.0.0).
-fn pieces(list: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
-    let mut start: usize = 0;
-    let ends = memchr_iter(b' ', list).chain([list.len()]);
-    ends.filter_map(move |end| {
-        let piece = list.get(start..end);
-        start = end.saturating_add(1);
-        piece.filter(|piece| !piece.is_empty())
+fn pieces(mut list: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
+    std::iter::from_fn(move || {
+        while let [b' ', rest @ ..] = list {
+            list = rest;
+        }
+        let end = memchr(b' ', list).unwrap_or(list.len());
+        let (piece, rest) = list.split_at_checked(end)?;
+        list = rest;
+        Some(piece).filter(|piece| !piece.is_empty())
     })
 }
 

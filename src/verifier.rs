@@ -125,7 +125,8 @@ impl Verifier {
         body: &'a [u8],
         now: i64,
     ) -> Result<Delivery<'a>, Error> {
-        let attempted_at = self.window.admit(headers.unix_timestamp(), now)?;
+        let attempted_at = headers.unix_timestamp();
+        self.window.admit(attempted_at, now)?;
         let signatures = headers.signatures();
         let mut tried = Schemes::default();
         if !self.secrets.is_empty() && signatures.offered().contains(Scheme::V1) {
@@ -276,7 +277,8 @@ impl VerifierBuilder {
 #[derive(Clone)]
 pub struct Delivery<'a> {
     id: &'a str,
-    attempted_at: OffsetDateTime,
+    /// In Unix seconds; the window admits no more than `time` knows.
+    attempted_at: i64,
     scheme: Scheme,
     payload: Cow<'a, [u8]>,
     key_id: Option<Arc<str>>,
@@ -298,7 +300,7 @@ impl Delivery<'_> {
     /// [`Event::occurred_at`].
     #[must_use]
     pub fn attempted_at(&self) -> OffsetDateTime {
-        self.attempted_at
+        OffsetDateTime::from_unix_timestamp(self.attempted_at).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
     /// How the delivery was signed.
@@ -359,12 +361,11 @@ impl Delivery<'_> {
     /// [`PayloadError`] where the payload is not JSON, lacks a member that its type documents, or
     /// has a member twice. Types and members that this crate does not know are no error.
     pub fn event(&self) -> Result<Event, PayloadError> {
-        let event: Event = self.json()?;
         #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
         if self.scheme == Scheme::Jwt {
-            return Ok(scheme::jwt::without_registered_claims(event));
+            return scheme::jwt::event(&self.payload).map_err(PayloadError);
         }
-        Ok(event)
+        self.json()
     }
 
     /// Parses the payload as a type of the caller's.
@@ -382,7 +383,7 @@ impl fmt::Debug for Delivery<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delivery")
             .field("id", &self.id)
-            .field("attempted_at", &self.attempted_at)
+            .field("attempted_at", &self.attempted_at())
             .field("scheme", &self.scheme)
             .field("key_id", &self.key_id)
             .field("job", &self.job)

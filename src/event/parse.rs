@@ -19,13 +19,30 @@ use super::{
 
 impl<'de> Deserialize<'de> for Event {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(EventVisitor)
+        let whole = EventBeside {
+            names: &[],
+            values: &mut [],
+        };
+        whole.deserialize(deserializer)
     }
 }
 
-struct EventVisitor;
+/// An event among other members. Those of the given names are not the event's: their values are put
+/// where the names stand.
+pub(crate) struct EventBeside<'a> {
+    pub(crate) names: &'static [&'static str],
+    pub(crate) values: &'a mut [Option<Value>],
+}
 
-impl<'de> Visitor<'de> for EventVisitor {
+impl<'de> DeserializeSeed<'de> for EventBeside<'_> {
+    type Value = Event;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Event, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for EventBeside<'_> {
     type Value = Event;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,7 +58,7 @@ impl<'de> Visitor<'de> for EventVisitor {
         let mut members = Members::default();
         let mut data = Slot::<Value>::default();
         let mut other = Map::new();
-        while let Some(name) = map.next_key::<EventMember>()? {
+        while let Some(name) = map.next_key_seed(EventMemberSeed(self.names))? {
             match name {
                 EventMember::Type => event_type.set("type", Some(map.next_value()?))?,
                 EventMember::Version => version.set("version", map.next_value()?)?,
@@ -58,6 +75,14 @@ impl<'de> Visitor<'de> for EventVisitor {
                         None => Some(map.next_value::<Strict>()?.0),
                     };
                     data.set("data", untyped)?;
+                }
+                EventMember::Beside(name, position) => {
+                    let Strict(value) = map.next_value()?;
+                    if let Some(beside) = self.values.get_mut(position)
+                        && beside.replace(value).is_some()
+                    {
+                        return Err(A::Error::duplicate_field(name));
+                    }
                 }
                 EventMember::Other(name) => insert(&mut other, name, map.next_value()?)?,
             }
@@ -164,19 +189,32 @@ enum EventMember {
     Timestamp,
     Data,
     UserMetadata,
+    Beside(&'static str, usize),
     Other(String),
 }
 
-impl<'de> Deserialize<'de> for EventMember {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_identifier(Text("the name of a member", |name: &str| match name {
-            "type" => Self::Type,
-            "version" => Self::Version,
-            "timestamp" => Self::Timestamp,
-            "data" => Self::Data,
-            USER_METADATA => Self::UserMetadata,
-            _ => Self::Other(name.to_owned()),
-        }))
+/// Knows the names that are not the event's.
+struct EventMemberSeed(&'static [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for EventMemberSeed {
+    type Value = EventMember;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<EventMember, D::Error> {
+        let find = |name: &str| match name {
+            "type" => EventMember::Type,
+            "version" => EventMember::Version,
+            "timestamp" => EventMember::Timestamp,
+            "data" => EventMember::Data,
+            USER_METADATA => EventMember::UserMetadata,
+            _ => {
+                let mut beside = self.0.iter().enumerate();
+                match beside.find(|(_, other)| **other == name) {
+                    Some((position, name)) => EventMember::Beside(name, position),
+                    None => EventMember::Other(name.to_owned()),
+                }
+            }
+        };
+        deserializer.deserialize_identifier(Text("the name of a member", find))
     }
 }
 

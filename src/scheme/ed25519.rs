@@ -4,7 +4,6 @@ use crate::{
     encoding,
     keys::{Key, KeySet},
     signature::{SignatureEntries, SignatureEntry},
-    signed_content::SignedContent,
 };
 
 /// How many `v1a` entries are checked. Each costs a verification for each key of the set: an
@@ -14,7 +13,7 @@ const MAX_CHECKED: usize = 4;
 /// The key that made one of the `v1a` signatures.
 pub(crate) fn verify<'k>(
     keys: &'k KeySet,
-    content: &SignedContent<'_>,
+    content: &[&[u8]],
     signatures: SignatureEntries<'_>,
 ) -> Option<&'k Key> {
     let mut decoded = signatures
@@ -24,15 +23,10 @@ pub(crate) fn verify<'k>(
             _ => None,
         })
         .take(MAX_CHECKED)
-        .filter_map(decode)
+        .filter_map(encoding::decode_array)
         .peekable();
     // What can't match must not cost a copy of a large body.
     decoded.peek()?;
-    let message = content.parts().concat();
+    let message = content.concat();
     decoded.find_map(|signature| keys.find_ed25519(|key| key.verify(&message, &signature)))
-}
-
-fn decode(signature: &[u8]) -> Option<[u8; 64]> {
-    let mut buffer = [0; 66];
-    encoding::decode(signature, &mut buffer)?.try_into().ok()
 }

@@ -6,7 +6,6 @@ use crate::{
     encoding,
     secret::Secret,
     signature::{SignatureEntries, SignatureEntry},
-    signed_content::SignedContent,
 };
 
 /// Whether one of the secrets made one of the `v1` signatures.
@@ -15,7 +14,7 @@ use crate::{
 /// matched nor how far a forged signature is right.
 pub(crate) fn verify(
     secrets: &[Secret],
-    content: &SignedContent<'_>,
+    content: &[&[u8]],
     signatures: SignatureEntries<'_>,
 ) -> bool {
     let mut tags = signatures.iter().filter_map(|entry| match entry {
@@ -28,10 +27,10 @@ pub(crate) fn verify(
     };
     let mut matched = Choice::from(0);
     for secret in secrets {
-        let expected = words(secret.tag(&content.parts()));
-        matched |= expected.ct_eq(&first);
+        let expected = words(secret.tag(content));
+        matched |= same(expected, first);
         for tag in tags.clone() {
-            matched |= expected.ct_eq(&tag);
+            matched |= same(expected, tag);
         }
     }
     matched.into()
@@ -40,10 +39,17 @@ pub(crate) fn verify(
 /// A MAC in words, which are compared in a fraction of the time that its bytes take.
 type Tag = [u64; 4];
 
+/// All words are looked at, and what differs is put together before anything is asked of it.
+fn same(expected: Tag, given: Tag) -> Choice {
+    let [a, b, c, d] = std::array::from_fn(|word| match (expected.get(word), given.get(word)) {
+        (Some(expected), Some(given)) => expected ^ given,
+        _ => u64::MAX,
+    });
+    (a | b | c | d).ct_eq(&0)
+}
+
 fn decode(signature: &[u8]) -> Option<Tag> {
-    let mut buffer = [0; 34];
-    let tag = encoding::decode(signature, &mut buffer)?;
-    tag.try_into().ok().map(words)
+    encoding::decode_array(signature).map(words)
 }
 
 fn words(tag: [u8; 32]) -> Tag {

@@ -5,13 +5,13 @@ use std::{borrow::Cow, time::Duration};
 
 use memchr::{memchr, memrchr};
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::{
     encoding,
     error::Error,
-    event::Event,
+    event::{Event, EventBeside},
     headers::NAMES,
     json::{self, Object},
     keys::{Key, KeySet, PublicKey, clip},
@@ -26,13 +26,17 @@ const LEEWAY: i64 = 60;
 /// to remember it for so long. Google's own tokens live for an hour.
 const MAX_LIFE: i64 = 30 * 24 * 60 * 60;
 
-/// Takes away what the token says of itself and not of the event: the claims that RFC 7519
-/// registers.
-pub(crate) fn without_registered_claims(mut event: Event) -> Event {
-    for claim in REGISTERED {
-        event.other.remove(claim);
-    }
-    event
+/// The event that claims carry, without what the token says of itself.
+pub(crate) fn event(claims: &[u8]) -> serde_json::Result<Event> {
+    event_beside(&mut RegisteredClaims::default(), claims)
+}
+
+fn event_beside(registered: &mut RegisteredClaims, claims: &[u8]) -> serde_json::Result<Event> {
+    let event = EventBeside {
+        names: &REGISTERED,
+        values: registered,
+    };
+    json::from_slice_seed(event, claims)
 }
 
 /// The idempotency key of claims that were verified.
@@ -59,14 +63,17 @@ pub(crate) fn idempotency_key(claims: &[u8]) -> String {
     format!("jwt.{}", encoding::encode_url(&hash.finalize()))
 }
 
+/// The claims that RFC 7519 registers.
 const REGISTERED: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
+
+/// Their values.
+type RegisteredClaims = [Option<Value>; REGISTERED.len()];
 
 /// What a token with a genuine signature says.
 pub(crate) struct Token {
     /// The event that the claims carry, if they do.
     event: Option<Event>,
-    /// The claims that are not members of the event.
-    claims: Map<String, Value>,
+    registered: RegisteredClaims,
     /// All claims as they were signed.
     pub(crate) json: Vec<u8>,
 }
@@ -143,19 +150,18 @@ pub(crate) fn verify<'k>(
 
     let json = encoding::decode_url(claims)
         .ok_or_else(|| malformed("the JWT's claims are not base64url"))?;
-    let (event, claims) = if let Ok(mut event) = json::from_slice::<Event>(&json) {
-        let claims = std::mem::take(&mut event.other);
-        (Some(event), claims)
-    } else {
-        let Object(claims) = json::from_slice(&json)
+    let mut registered = RegisteredClaims::default();
+    let event = event_beside(&mut registered, &json).ok();
+    if event.is_none() {
+        let Object(mut claims) = json::from_slice(&json)
             .map_err(|_| malformed("the JWT's claims are not a JSON object without duplicates"))?;
-        (None, claims)
-    };
+        registered = REGISTERED.map(|claim| claims.remove(claim));
+    }
     Ok((
         key,
         Token {
             event,
-            claims,
+            registered,
             json,
         },
     ))
@@ -209,9 +215,15 @@ impl Token {
         Ok(RETRIES.saturating_add(Duration::from_secs(life)))
     }
 
+    fn registered(&self, claim: &str) -> Option<&Value> {
+        let mut claims = REGISTERED.iter().zip(&self.registered);
+        let (_, value) = claims.find(|(name, _)| **name == claim)?;
+        value.as_ref()
+    }
+
     /// A `NumericDate` (RFC 7519, section 2) in whole seconds.
     fn time(&self, claim: &'static str) -> Result<Option<i64>, Error> {
-        let Some(value) = self.claims.get(claim) else {
+        let Some(value) = self.registered(claim) else {
             return Ok(None);
         };
         #[expect(
@@ -230,7 +242,7 @@ impl Token {
 
     /// Checks that `aud` is there and has the audience (RFC 7519, section 4.1.3).
     pub(crate) fn check_audience(&self, audience: &str) -> Result<(), Error> {
-        let problem = match self.claims.get("aud") {
+        let problem = match self.registered("aud") {
             None => "is absent",
             Some(Value::String(one)) if one == audience => return Ok(()),
             Some(Value::Array(several)) if several.iter().any(|one| one == audience) => {
@@ -258,14 +270,15 @@ impl Token {
             return Ok(());
         }
         let sent: Event = json::from_slice(body).map_err(|_| refuse("the body is not an event"))?;
+        let stands_in_claims = |(name, value): (&String, &Value)| {
+            let claim = claimed.other.get(name).or_else(|| self.registered(name));
+            claim == Some(value)
+        };
         let same = claimed.data == sent.data
             && claimed.occurred_at == sent.occurred_at
             && claimed.version == sent.version
             && claimed.user_metadata == sent.user_metadata
-            && sent
-                .other
-                .iter()
-                .all(|(name, value)| self.claims.get(name) == Some(value));
+            && sent.other.iter().all(stands_in_claims);
         same.then_some(())
             .ok_or_else(|| refuse("its claims carry another event"))
     }

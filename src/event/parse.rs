@@ -90,7 +90,9 @@ impl<'de> Visitor<'de> for EventBeside<'_> {
         let event_type = event_type
             .value
             .ok_or_else(|| A::Error::missing_field("type"))?;
+        // An empty one says as little as none, and is not written back.
         let outer_metadata = user_metadata.value.map(|object| object.0);
+        let outer_metadata = outer_metadata.filter(|metadata| !metadata.is_empty());
         let (data, user_metadata) = if let EventType::Unknown(event_type) = event_type {
             let data = data.value.unwrap_or_default();
             let inner = data.get(USER_METADATA).and_then(Value::as_object);

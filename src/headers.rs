@@ -17,7 +17,7 @@ pub(crate) const NAMES: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook
 ///   uses as its separator
 /// - `webhook-timestamp`: Unix seconds in decimal digits, without a sign, a leading zero or a
 ///   fraction, at most 2⁶³ - 1
-/// - `webhook-signature`: at most 8 KiB of ASCII, 1 to 16 entries separated by spaces, at least
+/// - `webhook-signature`: at most 8 KiB of printable ASCII, 1 to 16 entries separated by spaces, at least
 ///   one of them of the form `version,signature` or a compact JWT
 #[derive(Clone, Copy)]
 pub struct WebhookHeaders<'a> {

@@ -41,6 +41,85 @@ fn a_body_that_is_not_utf_8_verifies_and_then_fails_to_parse() {
     assert!(std::error::Error::source(&error).is_some());
 }
 
+/// What JSON parsers are known to fall over, each on.
+const HOSTILE_JSON: [&[u8]; 14] = [
+    b"\xef\xbb\xbf{\"type\":\"ping\"}",
+    b"{\"type\":\"ping\"}\0",
+    b"{\"type\":\"pi\0ng\"}",
+    b"{\"type\":\"\\ud800\"}",
+    b"{\"type\":\"\\udc00\\ud800\"}",
+    b"{\"type\":\"ping\",\"\\ud800\":1}",
+    b"{\"type\":\"\xed\xa0\x80\"}",
+    b"{\"type\":\"ping\",\"a\":1e400}",
+    b"{\"type\":\"ping\",\"a\":-1e999999999999}",
+    b"{\"type\":\"ping\",\"a\":01}",
+    b"{\"type\":\"ping\",\"a\":NaN}",
+    b"{\"type\":\"ping\"}{\"type\":\"ping\"}",
+    b"{\"type\":\"ping\",}",
+    b"{'type':'ping'}",
+];
+
+#[test]
+fn a_body_that_is_no_event_verifies_and_then_fails_to_parse() {
+    let deep = [
+        "[".repeat(1 << 20),
+        r#"{"type":"ping","data":"#.to_owned() + &"[".repeat(1 << 20),
+        r#"{"a":"#.repeat(1 << 17),
+        r#"{"type":"ping","data":"#.to_owned() + &"[".repeat(200) + &"]".repeat(200) + "}",
+    ];
+    let bodies = deep.iter().map(String::as_bytes).chain(HOSTILE_JSON);
+    let verifier = verifier();
+    for body in bodies {
+        let sent = Signer::v1(&secret()).sign("msg_1", now(), body);
+        let delivery = verifier.verify_at(&sent, &sent.body, now()).unwrap();
+        let start = String::from_utf8_lossy(&body[..body.len().min(60)]);
+        assert!(delivery.event().is_err(), "{start}");
+    }
+    // The largest numbers that are still numbers.
+    let numbers = format!(
+        r#"{{"type":"batch.failed","data":{{"id":"b","error_code":{}}},"a":1e308,"b":-{}}}"#,
+        "9".repeat(300),
+        u64::MAX
+    );
+    let sent = Signer::v1(&secret()).sign("msg_1", now(), numbers);
+    let delivery = verifier.verify_at(&sent, &sent.body, now()).unwrap();
+    assert!(delivery.event().is_ok());
+}
+
+/// RFC 9110, section 5.5: bytes from 0x80 on are allowed, line breaks and NUL are not; an old server
+/// may pass a folded line (RFC 9112, section 5.2) on.
+#[test]
+fn header_values_are_taken_as_they_came_or_not_at_all() {
+    let sent = Signer::v1(&secret()).sign("msg_1", now(), "{}");
+    for bad in [
+        b"\xe9".as_slice(),
+        b"\xc3\xa9",
+        b"\xff",
+        b"\0",
+        b"\t",
+        b"\r\n ",
+        b"\n",
+        b"\x7f",
+    ] {
+        for (position, name) in ["webhook-id", "webhook-timestamp", "webhook-signature"]
+            .into_iter()
+            .enumerate()
+        {
+            for in_front in [true, false] {
+                let mut values = sent.headers().map(|(_, value)| value.as_bytes().to_vec());
+                let at = if in_front { 0 } else { values[position].len() };
+                values[position].splice(at..at, bad.iter().copied());
+                let [id, timestamp, signature] = &values;
+                let outcome = WebhookHeaders::new(id, timestamp, signature)
+                    .and_then(|headers| verifier().verify_at(headers, b"{}", now()).map(drop));
+                let error = outcome.expect_err(name);
+                let codes = ["invalid_header", "signature_mismatch", "no_usable_scheme"];
+                assert!(codes.contains(&error.code()), "{name} {bad:?}: {error}");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_empty_body_verifies_if_it_was_signed() {
     let sent = Signer::v1(&secret()).sign("msg_1", now(), "");
@@ -252,7 +331,7 @@ mod per_request {
     use serde_json::{Value, json};
     use std::sync::LazyLock;
 
-    use super::{NOW, assert_code, now};
+    use super::{HOSTILE_JSON, NOW, assert_code, now};
 
     const AUDIENCE: &str = "https://example.com/webhook";
     /// In seconds.
@@ -850,10 +929,43 @@ mod per_request {
         );
     }
 
-    #[test]
-    fn duplicate_members_in_a_token_are_refused() {
+    /// A token of any bytes, with a genuine signature.
+    fn sign(header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) -> String {
         use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
+        let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        let signed = format!("{}.{}", encode(header.as_ref()), encode(claims.as_ref()));
+        let signature = GOOGLE.sign_ed25519(0, signed.as_bytes());
+        format!("{signed}.{}", encode(&signature))
+    }
+
+    /// RFC 8725, sections 3.7 and 3.12: what is genuine and no event is of no use here.
+    #[test]
+    fn a_token_of_hostile_json_is_refused() {
+        let honest = json!({"alg": "EdDSA", "kid": GOOGLE.ed25519_id(0)}).to_string();
+        let deep = format!("{{\"type\":\"ping\",\"data\":{}", "[".repeat(5000));
+        for hostile in HOSTILE_JSON.into_iter().chain([deep.as_bytes()]) {
+            let shown = String::from_utf8_lossy(hostile);
+            for token in [sign(&honest, hostile), sign(hostile, claims().to_string())] {
+                let error = verify_token(&token, b"").expect_err(&shown);
+                assert_eq!(error.code(), "invalid_header", "{shown}");
+            }
+            // Nor does a job token, or the lack of one, depend on what can't be read.
+            let sent = Signer::v1a(&GOOGLE).sign("msg_1", now(), hostile);
+            let verifier = verifier(|per_request| per_request.job_tokens(tokens()));
+            let error = verifier.verify_at(&sent, &sent.body, now()).unwrap_err();
+            assert_eq!(error.code(), "unknown_origin", "{shown}");
+        }
+        for exp in ["1e308", "-1e308", "99999999999999999999", "1.5e-400"] {
+            let text = claims().to_string();
+            let claims = text.replace(&format!("\"exp\":{}", NOW + 300), &format!("\"exp\":{exp}"));
+            assert_ne!(claims, text);
+            assert_code(verify_token(&sign(&honest, claims), b""), "token_claims");
+        }
+    }
+
+    #[test]
+    fn duplicate_members_in_a_token_are_refused() {
         // Serialized by hand, since no JSON library writes a member twice.
         let twice = |value: &Value, name: &str| {
             let text = value.to_string();
@@ -866,19 +978,13 @@ mod per_request {
         };
         let kid = GOOGLE.ed25519_id(0);
         let honest = json!({"alg": "EdDSA", "kid": kid});
-        let sign = |header: &str, claims: &str| {
-            let encode = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
-            let signed = format!("{}.{}", encode(header), encode(claims));
-            let signature = GOOGLE.sign_ed25519(0, signed.as_bytes());
-            format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
-        };
-        verify_token(&sign(&honest.to_string(), &claims().to_string()), b"").unwrap();
+        verify_token(&sign(honest.to_string(), claims().to_string()), b"").unwrap();
         for name in ["alg", "kid"] {
-            let token = sign(&twice(&honest, name), &claims().to_string());
+            let token = sign(twice(&honest, name), claims().to_string());
             assert_code(verify_token(&token, b""), "invalid_header");
         }
         for name in ["aud", "exp", "type", "data"] {
-            let token = sign(&honest.to_string(), &twice(&claims(), name));
+            let token = sign(honest.to_string(), twice(&claims(), name));
             assert_code(verify_token(&token, b""), "invalid_header");
         }
     }

@@ -64,7 +64,8 @@ pub fn verify(id: &[u8], timestamp: &[u8], signature: &[u8], body: &[u8]) -> Opt
     let Some(seconds) = canonical else {
         return Some("invalid_header");
     };
-    if signature.len() > 8192 || !signature.is_ascii() {
+    let printable = |byte: &u8| (b' '..=b'~').contains(byte);
+    if signature.len() > 8192 || !signature.iter().all(printable) {
         return Some("invalid_header");
     }
     let text = str::from_utf8(signature).unwrap();

@@ -229,6 +229,20 @@ pub enum ConfigError {
         /// What was found and what was expected; never a part of the key.
         reason: &'static str,
     },
+    /// The address can't be that of a webhook.
+    #[cfg(feature = "configure")]
+    #[error("the address can't be used: {reason}")]
+    InvalidUri {
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// A request to the service can't be made of what was given.
+    #[cfg(feature = "configure")]
+    #[error("the request can't be made: {reason}")]
+    InvalidRequest {
+        /// What was found and what was expected.
+        reason: &'static str,
+    },
     /// The replay window is wider than [`ReplayWindow::MAX`](crate::ReplayWindow::MAX).
     #[error("the replay window spans {} s, {} s are allowed", given.as_secs(), allowed.as_secs())]
     WindowTooWide {

@@ -75,6 +75,7 @@
 //! | `receiver` | no | `Receiver` and `idempotency`: each delivery is handled once; no dependencies |
 //! | `sqlite`, `postgres`, `redis` | no | `receiver` with that store, in a Tokio runtime |
 //! | `tracing` | no | `receiver` with a span for each delivery |
+//! | `configure` | no | `configure`: the requests that register webhooks, for any HTTP client |
 //! | `diagnose` | no | `Verifier::diagnose`: for developers, why a delivery does not verify |
 //! | `testing` | no | `testing`: sign deliveries as Google would, to test a handler with |
 #![forbid(unsafe_code)]
@@ -90,6 +91,8 @@
     )
 )]
 
+#[cfg(feature = "configure")]
+pub mod configure;
 #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
 mod crypto;
 #[cfg(feature = "diagnose")]

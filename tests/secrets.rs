@@ -100,7 +100,7 @@ fn nothing_that_is_shown_shows_a_secret() {
     for sent in &deliveries {
         secrets.debug(&WebhookHeaders::try_from(sent).unwrap());
         secrets.debug(&verifier.verify(sent, &sent.body).unwrap());
-        let mut wrong = vec![sent.clone(), sent.clone(), sent.clone()];
+        let mut wrong = [sent.clone(), sent.clone(), sent.clone()];
         wrong[0].body.push(b'x');
         wrong[1].id.push('.');
         wrong[2].timestamp = "1".into();

@@ -154,6 +154,7 @@ pub use window::ReplayWindow;
 /// Lets the compiler check the README's examples.
 #[cfg(all(
     doctest,
+    feature = "configure",
     feature = "diagnose",
     feature = "http",
     feature = "reqwest",

@@ -2,6 +2,7 @@
 
 mod explain;
 mod receiver;
+mod register;
 mod sender;
 
 use std::{

@@ -109,6 +109,14 @@ mod job_tokens;
 mod json;
 #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
 mod keys;
+#[cfg(any(
+    feature = "configure",
+    all(
+        feature = "reqwest",
+        any(feature = "aws-lc-rs", feature = "rust-crypto")
+    )
+))]
+mod loopback;
 #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
 mod origin;
 #[cfg(feature = "receiver")]

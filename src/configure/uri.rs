@@ -1,8 +1,6 @@
-use std::net::IpAddr;
-
 use http::Uri;
 
-use crate::error::ConfigError;
+use crate::{error::ConfigError, loopback::is_loopback};
 
 /// Checks the address of a webhook, as it will stand in a request: absolute, HTTPS (or HTTP on the
 /// loopback interface, for development), without credentials and without a fragment.
@@ -36,12 +34,6 @@ pub(super) fn check(uri: &str) -> Result<Uri, ConfigError> {
         "http" => Err(invalid("it is neither https nor on the loopback interface")),
         _ => Err(invalid("its scheme is not https")),
     }
-}
-
-/// IPv6 addresses are in brackets.
-fn is_loopback(host: &str) -> bool {
-    let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

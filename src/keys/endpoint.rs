@@ -1,4 +1,4 @@
-use std::{error::Error as StdError, net::IpAddr, time::Duration};
+use std::{error::Error as StdError, time::Duration};
 
 use reqwest::{
     Client, StatusCode, Url,
@@ -7,7 +7,7 @@ use reqwest::{
 };
 
 use super::{Fetched, KeyRefresh, KeySet, KeySource};
-use crate::error::ConfigError;
+use crate::{error::ConfigError, loopback::is_loopback};
 
 /// A JSON Web Key Set behind an address, fetched with `reqwest` in a Tokio runtime.
 ///
@@ -53,7 +53,7 @@ impl JwksEndpoint {
         let url = Url::parse(url).map_err(|error| invalid(error.to_string()))?;
         match url.scheme() {
             "https" => {}
-            "http" if is_loopback(&url) => {}
+            "http" if url.host_str().is_some_and(is_loopback) => {}
             "http" => {
                 return Err(invalid(
                     "it is neither https nor on the loopback interface".into(),
@@ -75,13 +75,6 @@ impl JwksEndpoint {
             .map_err(|error| invalid(error.to_string()))?;
         Ok(Self { client, url })
     }
-}
-
-/// `url` gives hosts in lower case and IPv6 addresses in brackets.
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 impl KeySource for JwksEndpoint {

@@ -172,3 +172,8 @@ pub use window::ReplayWindow;
 ))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Lets the compiler check the examples of the guide for those who change over.
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../docs/migrating.md")]
+struct Migrating;

@@ -1,6 +1,34 @@
 //! What the documents say of the code is there.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn documents() -> impl Iterator<Item = PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = [root, &root.join("docs")].map(|directory| fs::read_dir(directory).unwrap());
+    let files = files.into_iter().flatten().map(|file| file.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+}
+
+#[test]
+fn each_file_that_a_document_links_to_is_there() {
+    let mut count = 0;
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for link in text.split("](").skip(1) {
+            let link = link.split([')', '#']).next().unwrap();
+            if link.is_empty() || link.contains("://") {
+                continue;
+            }
+            let file = document.with_file_name(link);
+            assert!(file.exists(), "{}: {link}", document.display());
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count} links");
+}
 
 #[test]
 fn each_test_that_the_threat_model_names_is_there() {

@@ -18,6 +18,8 @@ pub enum ApiError {
     Refused {
         /// The HTTP status code.
         http_status: u16,
+        /// The number in the body of the answer, which is the HTTP status code mostly.
+        code: Option<i64>,
         /// The name of the error, such as `INVALID_ARGUMENT`; empty where the answer has none.
         status: String,
         /// The service's words, or the beginning of an answer that is not in its form.
@@ -67,6 +69,7 @@ struct Body {
 
 #[derive(Deserialize)]
 struct RpcStatus {
+    code: Option<i64>,
     #[serde(default)]
     status: String,
     #[serde(default)]
@@ -78,11 +81,13 @@ struct RpcStatus {
 fn refusal(response: &Response<impl AsRef<[u8]>>) -> ApiError {
     let body = response.body().as_ref();
     let RpcStatus {
+        code,
         status,
         message,
         details,
     } = serde_json::from_slice(body).map_or_else(
         |_| RpcStatus {
+            code: None,
             status: String::new(),
             message: String::from_utf8_lossy(body).chars().take(200).collect(),
             details: Vec::new(),
@@ -91,6 +96,7 @@ fn refusal(response: &Response<impl AsRef<[u8]>>) -> ApiError {
     );
     ApiError::Refused {
         http_status: response.status().as_u16(),
+        code,
         status,
         message,
         details,
@@ -136,6 +142,7 @@ mod tests {
             "the service answers 429 RESOURCE_EXHAUSTED: Quota exceeded"
         );
         let ApiError::Refused {
+            code,
             details,
             retry_after,
             ..
@@ -143,7 +150,7 @@ mod tests {
         else {
             panic!("{error}");
         };
-        assert_eq!(details[0]["reason"], "R");
+        assert_eq!((code, &details[0]["reason"]), (Some(429), &"R".into()));
         assert_eq!(retry_after, Some(Duration::from_secs(7)));
     }
 

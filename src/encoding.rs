@@ -162,6 +162,36 @@ mod tests {
     }
 
     #[test]
+    fn an_array_has_exactly_as_many_bytes() {
+        let decode = |text: &str| decode_array::<4>(text.as_bytes());
+        for text in ["AQIDBA==", "AQIDBA"] {
+            assert_eq!(decode(text), Some([1, 2, 3, 4]));
+        }
+        for text in [
+            "",
+            "AQID",
+            "AQIDB",
+            "AQIDBA=",
+            "AQIDBA===",
+            "AQIDBAU",
+            "AQIDBAUG",
+            "AQIDBB==",
+            "AQIDBB",
+            "AQ-DBA",
+            "AQI\u{e9}BA",
+            "=QIDBA",
+            "AQIDB=",
+            "AQID A",
+        ] {
+            assert_eq!(decode(text), None, "{text:?}");
+        }
+        assert_eq!(decode_array::<3>(b"AQID"), Some([1, 2, 3]));
+        assert_eq!(decode_array::<3>(b"AQID="), None);
+        assert_eq!(decode_array::<5>(b"AQIDBAU="), Some([1, 2, 3, 4, 5]));
+        assert_eq!(decode_array::<5>(b"AQIDBAV"), None);
+    }
+
+    #[test]
     fn a_longer_text_does_not_overrun() {
         let mut buffer = [0; 6];
         assert_eq!(decode(&[b'A'; 100], &mut buffer), None);

@@ -175,6 +175,19 @@ mod tests {
     }
 
     #[test]
+    fn a_number_of_many_digits_is_read_exactly() {
+        for digits in [
+            "1.6666666666666667e+70",
+            "2.2250738585072011e-308",
+            "0.1234567890123456789012345678901234567890",
+        ] {
+            let event = parse(&format!(r#"{{"type":"ping","a":{digits}}}"#));
+            let exact: f64 = digits.parse().unwrap();
+            assert_eq!(event.other["a"], json!(exact), "{digits}");
+        }
+    }
+
+    #[test]
     fn an_unknown_type_is_kept_whole() {
         let event = parse(r#"{"type":"ping"}"#);
         assert_eq!(

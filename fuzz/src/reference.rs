@@ -107,7 +107,8 @@ pub fn verify(id: &[u8], timestamp: &[u8], signature: &[u8], body: &[u8]) -> Opt
     let key = signing_key().verifying_key();
     let verifies = |text| {
         let bytes = decode(text, 64)?.try_into().ok()?;
-        key.verify_strict(&content, &Signature::from_bytes(&bytes)).ok()
+        key.verify_strict(&content, &Signature::from_bytes(&bytes))
+            .ok()
     };
     if of("v1a").take(4).any(|text| verifies(text).is_some()) {
         return Some("ok");

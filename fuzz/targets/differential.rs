@@ -13,9 +13,11 @@ static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
     let key = reference::signing_key().verifying_key();
     let key = format!("whpk_{}", BASE64_STANDARD.encode(key.as_bytes()));
     let keys = KeySet::from_public_keys([key]).unwrap();
-    let builder = fuzz::SECRETS.iter().fold(Verifier::builder(), |builder, text| {
-        builder.secret(Secret::parse(text).unwrap())
-    });
+    let builder = fuzz::SECRETS
+        .iter()
+        .fold(Verifier::builder(), |builder, text| {
+            builder.secret(Secret::parse(text).unwrap())
+        });
     let any_sender = PerRequest::new(keys).accept_any_sender();
     builder.per_request(any_sender).build().unwrap()
 });

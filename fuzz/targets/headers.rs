@@ -15,8 +15,11 @@ fuzz_target!(|data: &[u8]| {
             Some((name, value))
         })
         .collect();
-    let as_pairs =
-        WebhookHeaders::from_pairs(pairs.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
+    let as_pairs = WebhookHeaders::from_pairs(
+        pairs
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes())),
+    );
     let mut map = HeaderMap::new();
     for (name, value) in &pairs {
         map.append(name, value.clone());

@@ -5,7 +5,10 @@ use gemini_webhooks::{Event, WebhookHeaders};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let cut = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let cut = data
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .unwrap_or(data.len());
     let (token, body) = data.split_at(cut);
     let body = body.strip_prefix(b"\n").unwrap_or(body);
     let timestamp = fuzz::NOW.to_string();
@@ -16,7 +19,10 @@ fuzz_target!(|data: &[u8]| {
         let event = delivery.event().unwrap();
         if !body.is_empty() {
             let sent: Event = serde_json::from_slice(body).unwrap();
-            assert_eq!((&event.data, event.occurred_at), (&sent.data, sent.occurred_at));
+            assert_eq!(
+                (&event.data, event.occurred_at),
+                (&sent.data, sent.occurred_at)
+            );
         }
     }
 });

@@ -7,8 +7,8 @@ mod timing;
 
 use std::hint::black_box;
 
-use gemini_webhooks::{Secret, Verifier, testing::Signer};
 use ::time::OffsetDateTime;
+use gemini_webhooks::{Secret, Verifier, testing::Signer};
 
 use support::{ID, SECRET, SIZES, body, headers, verify};
 use timing::{pair, time};
@@ -26,7 +26,10 @@ fn main() {
             || verify(&verifier, &map, &sent),
         );
         let verdict = if against.ratio >= 5.0 { "ok" } else { "over" };
-        println!("ratio svix/v1_verify_{length} {:.3} target 5 {verdict}", against.ratio);
+        println!(
+            "ratio svix/v1_verify_{length} {:.3} target 5 {verdict}",
+            against.ratio
+        );
         time(&format!("svix_{length}"), against.nanoseconds[0]);
     }
 }

@@ -5,7 +5,9 @@ use std::{fs, io, path::Path};
 use serde_json::Value;
 
 fn write(target: &str, name: &str, content: impl AsRef<[u8]>) -> io::Result<()> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(target);
     fs::create_dir_all(&directory)?;
     fs::write(directory.join(name), content)
 }
@@ -31,13 +33,21 @@ fn main() -> io::Result<()> {
             write("headers", &name, headers)?;
             write("signature", &name, signature)?;
             write("event", &name, body)?;
-            write("secret", &name, case["secrets"][0].as_str().unwrap_or(signature))?;
+            write(
+                "secret",
+                &name,
+                case["secrets"][0].as_str().unwrap_or(signature),
+            )?;
             if scheme == "jwt" {
                 write("jwt", &name, format!("{signature}\n{body}"))?;
             } else {
                 let whole = format!("{id}\n{timestamp}\n{signature}\n{body}");
                 write("differential", &name, whole)?;
-                for (tag, entry) in [("a", "v1,@0"), ("b", "v1,AAAA v1,@1 v9,AAAA"), ("c", "v1a,@2")] {
+                for (tag, entry) in [
+                    ("a", "v1,@0"),
+                    ("b", "v1,AAAA v1,@1 v9,AAAA"),
+                    ("c", "v1a,@2"),
+                ] {
                     let signed = format!("{id}\n{timestamp}\n{entry}\n{body}");
                     write("differential", &format!("{name}{tag}"), signed)?;
                 }

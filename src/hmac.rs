@@ -261,13 +261,13 @@ mod tests {
         assert!(std::mem::needs_drop::<HmacKey>());
     }
 
-    /// Around the edges of blocks, where padding goes wrong.
+    /// Around the edges of blocks and of the buffer, where padding goes wrong.
     #[test]
     fn each_length_gives_what_the_hmac_crate_gives() {
         let keyed = HmacKey::new(b"key");
-        for length in 0..300 {
+        for length in 0..2 * BUFFER + BLOCK {
             let data = vec![0x5a; length];
-            for cut in [0, 1, 55, 56, 63, 64, 65, 128] {
+            for cut in [0, 1, 55, 56, 63, 64, 65, 128, 311, 312, 319, 320, 321] {
                 let (first, rest) = data.split_at(cut.min(length));
                 let mut expected = Hmac::<Sha256>::new_from_slice(b"key").unwrap();
                 expected.update(&data);

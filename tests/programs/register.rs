@@ -13,6 +13,11 @@ mod send;
 
 const API_KEY: &str = "an-api-key";
 
+fn service(google: &StandIn) -> WebhookService {
+    let service = WebhookService::new(API_KEY).unwrap();
+    service.base_url(&google.url()).unwrap()
+}
+
 async fn register(google: &StandIn, arguments: &[&str]) -> (String, String, Option<i32>) {
     let mut command = example("register");
     command.args(["--base-url", &google.url()]).args(arguments);
@@ -93,8 +98,7 @@ async fn register_does_what_it_is_told_to() {
 async fn the_stand_in_checks_each_field() {
     let google = StandIn::start(API_KEY).await.unwrap();
     let client = reqwest::Client::new();
-    let service = WebhookService::new(API_KEY).unwrap();
-    let service = service.base_url(&google.url()).unwrap();
+    let service = service(&google);
     let new = NewWebhook::new("https://example.com").unwrap();
     let new = new.subscribe(EventType::BatchFailed);
     let create = || service.create(&new).unwrap();
@@ -218,8 +222,7 @@ async fn the_stand_in_delivers_until_acknowledged_with_each_live_secret() {
 async fn a_list_is_read_page_by_page() {
     let google = StandIn::start(API_KEY).await.unwrap();
     let client = reqwest::Client::new();
-    let service = WebhookService::new(API_KEY).unwrap();
-    let service = service.base_url(&google.url()).unwrap();
+    let service = service(&google);
     for number in 0..7 {
         let new = NewWebhook::new(format!("https://example.com/{number}")).unwrap();
         let create = service

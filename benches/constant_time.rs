@@ -13,7 +13,7 @@ mod support;
 use std::{hint::black_box, time::Instant};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use gemini_webhooks::{Secret, Verifier, WebhookHeaders, testing::Signer};
+use gemini_webhooks::{Attempt, Secret, Verifier, testing::Signer};
 use time::OffsetDateTime;
 
 use support::{ID, SECRET, SIZES, body};
@@ -140,8 +140,8 @@ fn main() {
     let [wrong, other] = [wrong(), wrong()];
 
     let refuse = |signature: &str| {
-        let headers = WebhookHeaders::new(&sent.id, &sent.timestamp, signature).unwrap();
-        let refused = verifier.verify_at(headers, &sent.body, now);
+        let attempt = Attempt::new(&sent.id, &sent.timestamp, signature).unwrap();
+        let refused = verifier.verify_at(attempt, &sent.body, now);
         assert!(black_box(refused).is_err());
     };
     // Both are wrong: what this finds is the noise of the measurement.

@@ -15,7 +15,7 @@ use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
-use gemini_webhooks::{KeySet, PerRequest, Secret, Verifier, VerifierBuilder};
+use gemini_webhooks::{PerRequest, Secret, Verifier, VerifierBuilder, keys::KeySet};
 use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderMap;
 use serde_json::Value;
@@ -49,8 +49,7 @@ impl Work {
 
     fn per_request(vectors: &Value) -> Self {
         let keys = KeySet::from_json(vectors["jwks"].to_string().as_bytes()).unwrap();
-        let any_sender = PerRequest::new(keys).accept_any_sender();
-        let builder = Verifier::builder().per_request(any_sender);
+        let builder = Verifier::builder().per_request(PerRequest::any_sender(keys));
         Self::new(builder, &vectors["cases"][0])
     }
 

@@ -9,10 +9,7 @@ mod support;
 
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -23,8 +20,9 @@ use axum::{
     routing::post,
 };
 use gemini_webhooks::{
-    Received, Receiver, Secret, Verifier,
-    idempotency::{IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore},
+    Delivery, Receiver, Secret, Verifier,
+    receiver::Received,
+    store::{IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore},
     testing::Signer,
 };
 use time::OffsetDateTime;
@@ -79,9 +77,9 @@ fn nothing() -> Router {
 }
 
 fn verifying() -> Router {
-    let verifier = Arc::new(verifier());
+    let verifier = verifier();
     let handler = async move |headers: HeaderMap, body: Bytes| {
-        let event = verifier.verify(&headers, &body).map(|it| it.event());
+        let event = verifier.verify(&headers, &body).map(Delivery::into_event);
         match event {
             Ok(Ok(_)) => StatusCode::OK,
             _ => StatusCode::BAD_REQUEST,
@@ -91,11 +89,11 @@ fn verifying() -> Router {
 }
 
 fn claiming(store: impl IdempotencyStore) -> Router {
-    let receiver = Arc::new(Receiver::new(verifier()).store(store));
+    let receiver = Receiver::builder(verifier(), store).build().unwrap();
     let handler = async move |headers: HeaderMap, body: Bytes| {
-        let handle = async |delivery: Received<'_>| delivery.event().map(drop);
+        let handle = async |received: Received<'_>| received.event().map(drop);
         let reply = receiver.handle(&headers, &body, handle).await;
-        StatusCode::from_u16(reply.status).unwrap()
+        reply.status_code()
     };
     Router::new().route("/webhook", post(handler))
 }

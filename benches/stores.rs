@@ -5,24 +5,25 @@
 //! as SQLite does: that is most of what is measured.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
 use gemini_webhooks::{
-    Received, Receiver, Secret, Verifier,
-    idempotency::{IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore},
+    Receiver, Secret, Verifier,
+    receiver::Received,
+    store::{IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore},
     testing::{Signer, sample},
 };
 use time::OffsetDateTime;
 
+#[path = "../tests/stores/forgetful.rs"]
+mod forgetful;
 #[path = "../tests/stores/servers.rs"]
 #[allow(dead_code, reason = "it serves the tests of the stores too")]
 mod servers;
 
+use forgetful::Forgetful;
 use servers::{Server, temporary_path};
 
 const TIME: Duration = Duration::from_secs(3);
@@ -32,22 +33,22 @@ const TASKS: [usize; 3] = [1, 16, 64];
 /// Of the next delivery.
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
-fn receiver() -> Receiver {
+fn receiver(store: impl IdempotencyStore) -> Receiver {
     let verifier = Verifier::builder().secret(secret()).build().unwrap();
-    Receiver::new(verifier)
+    Receiver::builder(verifier, store).build().unwrap()
 }
 
 fn secret() -> Secret {
     Secret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").unwrap()
 }
 
-async fn measure(name: &str, receiver: Receiver) {
-    let receiver = Arc::new(receiver);
+async fn measure(name: &str, store: impl IdempotencyStore) {
+    let receiver = receiver(store);
     for tasks in TASKS {
         let begun = Instant::now();
         let mut running = Vec::new();
         for _ in 0..tasks {
-            let receiver = Arc::clone(&receiver);
+            let receiver = receiver.clone();
             running.push(tokio::spawn(async move {
                 let signer = Signer::v1(&secret());
                 let body = sample(&"batch.succeeded".into());
@@ -74,14 +75,14 @@ async fn measure(name: &str, receiver: Receiver) {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
-    measure("none", receiver()).await;
+    measure("none", Forgetful::default()).await;
     let memory = MemoryStore::with_capacity(usize::MAX);
-    measure("memory", receiver().store(memory)).await;
+    measure("memory", memory).await;
 
     let path = temporary_path();
     std::fs::create_dir(&path).unwrap();
     let sqlite = SqliteStore::open(path.join("deliveries.db")).unwrap();
-    measure("sqlite", receiver().store(sqlite)).await;
+    measure("sqlite", sqlite).await;
     std::fs::remove_dir_all(path).unwrap();
 
     if let Some(server) = Server::postgres(true) {
@@ -91,11 +92,11 @@ async fn main() {
         while postgres.claim("ready", TIME).await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        measure("postgres", receiver().store(postgres)).await;
+        measure("postgres", postgres).await;
     }
     if let Some(server) = Server::redis(false) {
         let url = format!("redis://127.0.0.1:{}/", server.port);
         let redis = RedisStore::connect(&url).unwrap();
-        measure("redis", receiver().store(redis)).await;
+        measure("redis", redis).await;
     }
 }

@@ -51,7 +51,7 @@ fn v1(c: &mut Criterion) {
                 let delivery = verifier
                     .verify(black_box(&headers), black_box(&sent.body))
                     .unwrap();
-                delivery.event().unwrap()
+                delivery.into_event().unwrap()
             });
         });
         group.bench_function(BenchmarkId::new("standardwebhooks", length), |b| {

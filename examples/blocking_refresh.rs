@@ -15,7 +15,8 @@ use std::{
 };
 
 use gemini_webhooks::{
-    Delivery, Error, EventType, KeyRefresh, KeySet, PerRequest, SharedKeySet, Verifier,
+    Delivery, Error, EventType, PerRequest, Verifier,
+    keys::{KeyRefresh, KeySet, SharedKeySet},
     testing::{SignedDelivery, Signer, SigningKeys, sample},
 };
 use time::OffsetDateTime;
@@ -36,7 +37,7 @@ fn keep_current(keys: &SharedKeySet, path: &Path, refused: &Receiver<Error>) {
                     refresh.succeeded(Instant::now(), None);
                 }
                 Err(error) => {
-                    println!("the old keys serve on: {error}");
+                    println!("the old keys stay: {error}");
                     refresh.failed(Instant::now());
                 }
             }
@@ -67,7 +68,7 @@ fn main() -> Result<(), Box<dyn StdError>> {
     let google = SigningKeys::generate();
     let path = std::env::temp_dir().join(format!("jwks-{}.json", std::process::id()));
     let keys = SharedKeySet::default();
-    let per_request = PerRequest::new(keys.clone()).accept_any_sender();
+    let per_request = PerRequest::any_sender(keys.clone());
     let verifier = Verifier::builder().per_request(per_request).build()?;
 
     let (refused, inbox) = sync_channel(1);

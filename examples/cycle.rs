@@ -12,7 +12,7 @@ mod webhook_service;
 
 use std::{
     error::Error as StdError,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -20,49 +20,29 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::{StatusCode, request::Parts},
     routing::post,
 };
 use gemini_webhooks::{
-    ConfigError, EventType, Secret, Verifier,
+    ConfigError, EventType, Secret, SharedVerifier, Verifier, VerifierBuilder,
     configure::{
         NewWebhook, Revocation, RotatedSecret, Webhook, WebhookPage, WebhookService, acknowledged,
     },
 };
 use send::send;
+use tokio::net::TcpListener;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 const API_KEY: &str = "an-api-key-of-the-stand-in";
 
 /// What receives: its verifier is replaced while it works.
-#[derive(Default)]
 struct Receiver {
-    verifier: RwLock<Option<Arc<Verifier>>>,
+    verifier: SharedVerifier,
     received: Mutex<Vec<String>>,
 }
 
 impl Receiver {
-    /// From now on, these secrets are accepted. Verifications that have begun end with the old ones.
-    fn configure(&self, secrets: &[&Secret]) -> Result<(), ConfigError> {
-        let secrets = secrets.iter().copied().cloned();
-        let builder = secrets.fold(Verifier::builder(), |builder, secret| {
-            builder.secret(secret)
-        });
-        let verifier = Arc::new(builder.build()?);
-        let mut current = self
-            .verifier
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        *current = Some(verifier);
-        Ok(())
-    }
-
-    fn verifier(&self) -> Option<Arc<Verifier>> {
-        let current = self.verifier.read().unwrap_or_else(PoisonError::into_inner);
-        current.clone()
-    }
-
     fn push(&self, event_type: String) {
         let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
         received.push(event_type);
@@ -75,18 +55,21 @@ impl Receiver {
     }
 }
 
+/// Accepts deliveries that are signed with any of these secrets.
+fn verifier(secrets: &[&Secret]) -> Result<Verifier, ConfigError> {
+    let secrets = secrets.iter().copied().cloned();
+    secrets
+        .fold(Verifier::builder(), VerifierBuilder::secret)
+        .build()
+}
+
 async fn receive(
     State(receiver): State<Arc<Receiver>>,
-    headers: HeaderMap,
+    parts: Parts,
     body: Bytes,
-) -> Result<(), (StatusCode, String)> {
-    // Before the first secret is known: it comes again.
-    let verifier = receiver.verifier();
-    let verifier = verifier.ok_or((StatusCode::SERVICE_UNAVAILABLE, String::new()))?;
-    let delivery = verifier.verify(&headers, &body).map_err(|refusal| {
-        let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-        (status, refusal.to_string())
-    })?;
+) -> axum::response::Result<()> {
+    let verified = receiver.verifier.verify(&parts, &body);
+    let delivery = verified.map_err(|refusal| refusal.response(refusal.to_string()))?;
     let event = delivery
         .event()
         .map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
@@ -94,14 +77,11 @@ async fn receive(
     Ok(())
 }
 
-async fn serve(receiver: Arc<Receiver>) -> std::io::Result<String> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("http://{}/webhook", listener.local_addr()?);
+fn serve(listener: TcpListener, receiver: &Arc<Receiver>) {
     let router = Router::new()
         .route("/webhook", post(receive))
-        .with_state(receiver);
+        .with_state(Arc::clone(receiver));
     tokio::spawn(async move { axum::serve(listener, router).await });
-    Ok(url)
 }
 
 fn expect<T: PartialEq + std::fmt::Debug>(
@@ -154,8 +134,8 @@ async fn main() -> Result<(), BoxError> {
     let google = webhook_service::WebhookService::start(API_KEY).await?;
     let client = reqwest::Client::new();
     let service = WebhookService::new(API_KEY)?.base_url(&google.url())?;
-    let receiver = Arc::new(Receiver::default());
-    let url = serve(Arc::clone(&receiver)).await?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/webhook", listener.local_addr()?);
 
     let new = NewWebhook::new(url)?
         .name("cycle")
@@ -169,13 +149,17 @@ async fn main() -> Result<(), BoxError> {
         .parse()?;
     println!("registered {id}");
 
-    receiver.configure(&[&first])?;
+    let receiver = Arc::new(Receiver {
+        verifier: verifier(&[&first])?.into(),
+        received: Mutex::default(),
+    });
+    serve(listener, &receiver);
     let statuses = google.deliver(&EventType::BatchSucceeded).await;
     expect("a delivery", &statuses, &vec![200])?;
     let statuses = google.deliver(&EventType::VideoGenerated).await;
     expect("of a type that is not subscribed", &statuses, &vec![])?;
     acknowledged(&send(&client, service.ping(id)?).await?)?;
-    while receiver.verifier().is_some() && !receiver.take().contains(&"ping".to_owned()) {
+    while !receiver.take().contains(&"ping".to_owned()) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     println!("a ping has arrived");
@@ -185,7 +169,7 @@ async fn main() -> Result<(), BoxError> {
     let response = send(&client, service.rotate(id, Revocation::AfterH24)?).await?;
     let second = RotatedSecret::from_response(&response)?.secret.parse()?;
     tokio::time::sleep(Duration::from_millis(200)).await;
-    receiver.configure(&[&first, &second])?;
+    receiver.verifier.replace(verifier(&[&first, &second])?);
     expect("refused while rotating", &traffic.stop().await?, &vec![])?;
 
     let traffic = Traffic::start(&google);
@@ -197,13 +181,13 @@ async fn main() -> Result<(), BoxError> {
     )?;
 
     let traffic = Traffic::start(&google);
-    receiver.configure(&[&second])?;
+    receiver.verifier.replace(verifier(&[&second])?);
     expect(
         "refused with the new secret alone",
         &traffic.stop().await?,
         &vec![],
     )?;
-    receiver.configure(&[&first])?;
+    receiver.verifier.replace(verifier(&[&first])?);
     let statuses = google.deliver(&EventType::BatchSucceeded).await;
     expect(
         "with the old one alone",

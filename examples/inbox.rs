@@ -13,18 +13,22 @@
 //! What the worker can't do it tries again, later and later, for as long as it takes. What is no
 //! event stays in the table `inbox` with `due_at` null, for somebody to look at.
 
+#[path = "support/chain.rs"]
+mod chain;
+
 use std::{env, process::ExitCode, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, State},
-    http::{HeaderMap, StatusCode},
+    http::{Response, StatusCode, request::Parts},
     routing::post,
 };
+use chain::chain;
 use gemini_webhooks::{
     Event, Secret, Verifier,
-    idempotency::{ClaimOutcome, SqliteStore, StoreError},
+    store::{ClaimOutcome, SqliteStore, StoreError},
 };
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use tokio::{net::TcpListener, sync::Notify};
@@ -55,16 +59,11 @@ struct Inbox {
 
 async fn webhook(
     State(inbox): State<Arc<Inbox>>,
-    headers: HeaderMap,
+    parts: Parts,
     body: Bytes,
-) -> (StatusCode, String) {
-    let delivery = match inbox.verifier.verify(&headers, &body) {
-        Ok(delivery) => delivery,
-        Err(refusal) => {
-            let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-            return (status, refusal.to_string());
-        }
-    };
+) -> Result<&'static str, Response<String>> {
+    let verified = inbox.verifier.verify(&parts, &body);
+    let delivery = verified.map_err(|refusal| refusal.response(refusal.to_string()))?;
     let key = delivery.idempotency_key().into_owned();
     let (payload, retention) = (delivery.payload().to_vec(), delivery.retention());
     // One transaction: known as received, and here to be worked on, or neither.
@@ -79,13 +78,15 @@ async fn webhook(
     match stored.await {
         Ok(true) => {
             inbox.news.notify_one();
-            (StatusCode::OK, "stored".into())
+            Ok("stored")
         }
-        Ok(false) => (StatusCode::OK, "duplicate".into()),
+        Ok(false) => Ok("duplicate"),
         Err(error) => {
-            eprintln!("inbox: {error}");
-            // It will come again.
-            (StatusCode::SERVICE_UNAVAILABLE, "not stored".into())
+            eprintln!("inbox: {}", chain(&error));
+            // Google retries it.
+            let mut response = Response::new("not stored".to_owned());
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            Err(response)
         }
     }
 }
@@ -133,7 +134,7 @@ async fn work(inbox: &Inbox, forward: Option<&Forward>) -> Result<bool, StoreErr
             }
             Err(error) => {
                 let wait = Duration::from_millis(100).saturating_mul(1 << attempts.min(20));
-                (error.to_string(), Some(wait.min(LONGEST_WAIT)))
+                (chain(&*error), Some(wait.min(LONGEST_WAIT)))
             }
         },
     };
@@ -173,7 +174,7 @@ async fn worker(inbox: Arc<Inbox>, forward: Option<Forward>) {
         match work(&inbox, forward.as_ref()).await {
             Ok(true) => continue,
             Ok(false) => {}
-            Err(error) => eprintln!("inbox: {error}"),
+            Err(error) => eprintln!("inbox: {}", chain(&error)),
         }
         // Something new, or a second later what was put off.
         let _ = tokio::time::timeout(Duration::from_secs(1), inbox.news.notified()).await;
@@ -220,7 +221,7 @@ async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("inbox: {error}");
+            eprintln!("inbox: {}", chain(&*error));
             ExitCode::FAILURE
         }
     }

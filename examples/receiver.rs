@@ -1,6 +1,6 @@
 //! The receiver that one would deploy, behind a TLS proxy: axum, configured by the environment.
 //!
-//! `GEMINI_WEBHOOK_SECRETS=whsec_... cargo run --example receiver`
+//! `GEMINI_WEBHOOK_SECRETS=whsec_... cargo run --example receiver --features reqwest`
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
@@ -17,8 +17,12 @@
 //!
 //! `POST /webhook` takes deliveries, `GET /healthz` says that the receiver is up. Each delivery is
 //! processed once and answered with `"status":"processed"`, and when it comes again with
-//! `"duplicate"`. Standard output gets one JSON line for each. A setting that is missing or malformed ends the program
-//! with status 2, SIGTERM and Ctrl-C end it with status 0 once the requests at hand are answered.
+//! `"duplicate"`. Standard output gets one JSON line for each. A setting that is missing or
+//! malformed ends the program with status 2. SIGTERM and Ctrl-C end it with status 0 once the
+//! current requests are answered.
+
+#[path = "support/chain.rs"]
+mod chain;
 
 use std::{env, io::Write as _, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
@@ -26,14 +30,16 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, FromRequest, Request, State},
-    http::{StatusCode, header},
+    http::{self, StatusCode, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use chain::chain;
 use gemini_webhooks::{
-    ConfigError, Delivery, JobTokens, JwksEndpoint, Outcome, PayloadError, PerRequest, Received,
-    Receiver, RefreshError, RefreshedKeys, Secret, Verifier,
-    idempotency::{IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore},
+    ConfigError, Delivery, JobTokens, PayloadError, PerRequest, Receiver, Secret, Verifier,
+    keys::{JwksEndpoint, RefreshError, RefreshedKeys},
+    receiver::{Outcome, Received},
+    store::{IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore},
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -83,17 +89,11 @@ impl Config {
             ConfigError::NothingToVerifyWith => {
                 "neither GEMINI_WEBHOOK_SECRETS nor GEMINI_WEBHOOK_JWKS is set".to_owned()
             }
-            ConfigError::NoProofOfOrigin => format!(
-                "GEMINI_WEBHOOK_JWKS needs a proof that a delivery is ours: set one of {}",
-                PROOFS.join(", ")
-            ),
             ConfigError::TooManySecrets { .. } => format!("GEMINI_WEBHOOK_SECRETS: {error}"),
             error => error.to_string(),
         })?;
-        let mut receiver = Receiver::new(verifier).store(store()?);
-        if let Some(keys) = &keys {
-            receiver = receiver.keys(Arc::clone(keys));
-        }
+        let receiver = Receiver::builder(verifier, store()?).build();
+        let receiver = receiver.map_err(|error| error.to_string())?;
         Ok(Self {
             bind,
             receiver,
@@ -108,19 +108,19 @@ const PROOFS: [&str; 3] = [
     "GEMINI_WEBHOOK_ACCEPT_ANY_SENDER",
 ];
 
-fn store() -> Result<Arc<dyn IdempotencyStore>, String> {
+fn store() -> Result<Box<dyn IdempotencyStore>, String> {
     let name = "GEMINI_WEBHOOK_STORE";
     let setting = variable(name)?.unwrap_or_else(|| "memory".into());
     let (kind, rest) = setting.split_once(':').unwrap_or((&setting, ""));
-    let store: Result<Arc<dyn IdempotencyStore>, _> = match (kind, rest) {
-        ("memory", "") => Ok(Arc::new(MemoryStore::default())),
+    let store: Result<Box<dyn IdempotencyStore>, _> = match (kind, rest) {
+        ("memory", "") => Ok(Box::new(MemoryStore::default())),
         ("sqlite", path) if !path.is_empty() => {
-            SqliteStore::open(path).map(|store| Arc::new(store) as _)
+            SqliteStore::open(path).map(|store| Box::new(store) as _)
         }
         ("postgres" | "postgresql", _) => {
-            PostgresStore::connect(&setting).map(|store| Arc::new(store) as _)
+            PostgresStore::connect(&setting).map(|store| Box::new(store) as _)
         }
-        ("redis", _) => RedisStore::connect(&setting).map(|store| Arc::new(store) as _),
+        ("redis", _) => RedisStore::connect(&setting).map(|store| Box::new(store) as _),
         // The value is not shown: there may be a password in it.
         _ => {
             return Err(format!(
@@ -128,7 +128,7 @@ fn store() -> Result<Arc<dyn IdempotencyStore>, String> {
             ));
         }
     };
-    store.map_err(|error| format!("{name}: {error}"))
+    store.map_err(|error| format!("{name}: {}", chain(&error)))
 }
 
 fn key_source(source: &str) -> Result<RefreshedKeys, String> {
@@ -144,23 +144,34 @@ fn key_source(source: &str) -> Result<RefreshedKeys, String> {
     }))
 }
 
-fn per_request(keys: &RefreshedKeys) -> Result<PerRequest, String> {
+fn per_request(keys: &Arc<RefreshedKeys>) -> Result<PerRequest, String> {
     let [job_key, audience, any_sender] = PROOFS;
-    let mut per_request = PerRequest::new(keys.keys());
-    if let Some(tokens) = list(job_key, JobTokens::parse)?
+    let tokens = list(job_key, JobTokens::parse)?
         .into_iter()
-        .reduce(JobTokens::or_made_by)
-    {
-        per_request = per_request.job_tokens(tokens);
-    }
-    if let Some(audience) = variable(audience)? {
+        .reduce(JobTokens::or_made_by);
+    let audience = variable(audience)?;
+    let any_sender = match variable(any_sender)?.as_deref() {
+        None | Some("0") => false,
+        Some("1") => true,
+        Some(other) => return Err(format!("{any_sender} is {other:?}, expected 1 or 0")),
+    };
+    let keys = Arc::clone(keys);
+    let mut per_request = match (any_sender, tokens, &audience) {
+        (true, None, _) => PerRequest::any_sender(keys),
+        (true, Some(tokens), _) => PerRequest::any_sender(keys).job_tokens(tokens),
+        (false, Some(tokens), _) => PerRequest::with_job_tokens(keys, tokens),
+        (false, None, Some(audience)) => PerRequest::with_audience(keys, audience),
+        (false, None, None) => {
+            return Err(format!(
+                "GEMINI_WEBHOOK_JWKS needs a proof that a delivery is ours: set one of {}",
+                PROOFS.join(", ")
+            ));
+        }
+    };
+    if let Some(audience) = audience {
         per_request = per_request.audience(audience);
     }
-    match variable(any_sender)?.as_deref() {
-        None | Some("0") => Ok(per_request),
-        Some("1") => Ok(per_request.accept_any_sender()),
-        Some(other) => Err(format!("{any_sender} is {other:?}, expected 1 or 0")),
-    }
+    Ok(per_request)
 }
 
 /// The parts of a variable, which commas separate.
@@ -185,62 +196,52 @@ fn variable(name: &str) -> Result<Option<String>, String> {
     }
 }
 
-async fn webhook(State(receiver): State<Arc<Receiver>>, request: Request) -> Response {
-    let (status, retry_after, answer) = receive(&receiver, request).await;
+async fn webhook(State(receiver): State<Receiver>, parts: Parts, request: Request) -> Response {
+    let (head, answer) = receive(&receiver, &parts, request).await.into_parts();
     let mut line = answer.clone();
-    line["http"] = status.as_u16().into();
+    line["http"] = head.status.as_u16().into();
     // Whoever reads the log may go away: that must not cost a delivery.
     let _ = writeln!(std::io::stdout(), "{line}");
-    let mut response = (status, Json(answer)).into_response();
-    if let Some(wait) = retry_after {
-        let headers = response.headers_mut();
-        headers.insert(header::RETRY_AFTER, wait.as_secs().into());
-    }
-    response
+    (head, Json(answer)).into_response()
 }
 
-type Answer = (StatusCode, Option<Duration>, Value);
-
-async fn receive(receiver: &Receiver, request: Request) -> Answer {
-    let headers = request.headers().clone();
+/// `parts` are those of the request. Neither its URI nor its headers are logged: both can carry
+/// what proves that a delivery is ours.
+async fn receive(receiver: &Receiver, parts: &Parts, request: Request) -> http::Response<Value> {
     let body = match timeout(READ_TIMEOUT, Bytes::from_request(request, &())).await {
         Ok(Ok(body)) => body,
         Ok(Err(refusal)) if refusal.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             let message = format!("the body is longer than {MAX_BODY} bytes");
-            return rejected(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", &message);
+            let answer = rejected("body_too_large", &message);
+            return response(StatusCode::PAYLOAD_TOO_LARGE, answer);
         }
         Ok(Err(refusal)) => {
-            return rejected(refusal.status(), "body_unreadable", &refusal.body_text());
+            let answer = rejected("body_unreadable", &refusal.body_text());
+            return response(refusal.status(), answer);
         }
         Err(_) => {
-            return rejected(
-                StatusCode::REQUEST_TIMEOUT,
-                "body_too_slow",
-                "the body did not arrive in time",
-            );
+            let answer = rejected("body_too_slow", "the body did not arrive in time");
+            return response(StatusCode::REQUEST_TIMEOUT, answer);
         }
     };
-    let reply = receiver.handle(&headers, &body, process).await;
-    let mut status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let reply = receiver.handle(parts, &body, process).await;
     let code = reply.outcome.code();
-    let (code, message) = match (&reply.outcome, &reply.delivery) {
+    match (&reply.outcome, &reply.delivery) {
         (Outcome::Processed | Outcome::Duplicate, Some(delivery)) => {
-            return (status, None, accepted(code, delivery));
+            reply.response(accepted(code, delivery))
         }
-        // Not acknowledged, so that it comes again while somebody looks into it.
-        (Outcome::Failed(error), _) if error.is::<PayloadError>() => {
-            status = StatusCode::UNPROCESSABLE_ENTITY;
-            ("payload_unreadable", error.to_string())
+        // Not acknowledged, so that Google retries it while somebody looks into it.
+        (Outcome::Failed(error), _) if error.source().is::<PayloadError>() => {
+            let answer = rejected("payload_unreadable", &error.to_string());
+            response(StatusCode::UNPROCESSABLE_ENTITY, answer)
         }
-        (Outcome::Refused(refusal), _) => (code, refusal.to_string()),
+        (Outcome::Refused(refusal), _) => reply.response(rejected(code, &refusal.to_string())),
         (Outcome::StoreUnavailable(error), _) => {
-            eprintln!("receiver: {error}");
-            (code, "what was processed can't be looked up".to_owned())
+            eprintln!("receiver: {}", chain(error));
+            reply.response(rejected(code, "what was processed can't be looked up"))
         }
-        _ => (code, "another attempt is being processed".to_owned()),
-    };
-    let (status, _, answer) = rejected(status, code, &message);
-    (status, reply.retry_after, answer)
+        _ => reply.response(rejected(code, "another attempt is being processed")),
+    }
 }
 
 /// Where the work would be done, or be put into a queue. To look at the event is all here.
@@ -263,9 +264,14 @@ fn accepted(status: &str, delivery: &Delivery<'_>) -> Value {
     answer
 }
 
-fn rejected(status: StatusCode, code: &str, message: &str) -> Answer {
-    let answer = json!({"status": "rejected", "code": code, "message": message});
-    (status, None, answer)
+fn rejected(code: &str, message: &str) -> Value {
+    json!({"status": "rejected", "code": code, "message": message})
+}
+
+fn response(status: StatusCode, answer: Value) -> http::Response<Value> {
+    let mut response = http::Response::new(answer);
+    *response.status_mut() = status;
+    response
 }
 
 /// Keeps the keys current.
@@ -285,7 +291,7 @@ fn report(refreshed: Result<bool, RefreshError>, keys: &RefreshedKeys) {
             }
         }
         Ok(false) => {}
-        Err(error) => eprintln!("receiver: {error}"),
+        Err(error) => eprintln!("receiver: {}", chain(&error)),
     }
 }
 
@@ -352,7 +358,7 @@ async fn run(config: Config) -> std::io::Result<()> {
         .route("/webhook", post(webhook))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .route("/healthz", get(|| async { "ok" }))
-        .with_state(Arc::new(config.receiver));
+        .with_state(config.receiver);
     writeln!(std::io::stdout(), "listening on {}", listener.local_addr()?)?;
     serve(listener, router, stop).await;
     Ok(())

@@ -7,17 +7,20 @@
 //! standard error. The exit status is 0 if the service did as it was told, 1 if not, 2 for arguments
 //! that make no sense.
 
+#[path = "support/chain.rs"]
+mod chain;
 #[path = "support/send.rs"]
 mod send;
 
 use std::{error::Error as StdError, process::ExitCode};
 
+use chain::chain;
 use clap::{Parser, Subcommand};
 use gemini_webhooks::{
     EventType,
     configure::{
-        NewSigningSecret, NewWebhook, Revocation, RotatedSecret, Webhook, WebhookPage,
-        WebhookService, WebhookState, WebhookUpdate, acknowledged,
+        NewSigningSecret, NewWebhook, RequestError, Revocation, RotatedSecret, Webhook,
+        WebhookPage, WebhookService, WebhookState, WebhookUpdate, acknowledged,
     },
 };
 use send::send;
@@ -195,8 +198,8 @@ async fn main() -> ExitCode {
     match run(Options::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("register: {error}");
-            let misuse = error.is::<gemini_webhooks::ConfigError>();
+            eprintln!("register: {}", chain(&*error));
+            let misuse = error.is::<RequestError>();
             ExitCode::from(if misuse { 2 } else { 1 })
         }
     }

@@ -11,6 +11,9 @@
 //! Prints a line for each attempt. The exit status is 0 if everything was acknowledged, 1 if not, 2
 //! for arguments that make no sense.
 
+#[path = "support/chain.rs"]
+mod chain;
+
 use std::{
     error::Error as StdError,
     io::Write as _,
@@ -22,6 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chain::chain;
 use clap::{CommandFactory as _, Parser, ValueEnum, error::ErrorKind};
 use futures_util::{StreamExt as _, stream};
 use gemini_webhooks::{
@@ -255,15 +259,7 @@ impl Sender {
             Err(error) if error.is_timeout() => {
                 (false, format!("no answer within {} s", PATIENCE.as_secs()))
             }
-            Err(error) => {
-                let mut shown = error.to_string();
-                let mut source = error.source();
-                while let Some(error) = source {
-                    shown = format!("{shown}: {error}");
-                    source = error.source();
-                }
-                (false, shown)
-            }
+            Err(error) => (false, chain(&error)),
         }
     }
 
@@ -398,7 +394,7 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("sender: {error}");
+            eprintln!("sender: {}", chain(&*error));
             ExitCode::FAILURE
         }
     }

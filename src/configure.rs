@@ -1,5 +1,8 @@
-//! The configuration side: the requests that register webhooks, and what a job's own request says of
-//! its webhook. There is no I/O here: any HTTP client sends the requests.
+//! Requests that register and manage webhooks, and the part of a job's own request that names its
+//! webhook.
+//!
+//! This module does no I/O. It builds each request, any HTTP client sends it, and this module reads
+//! the answer.
 //!
 //! ```
 //! use gemini_webhooks::{EventType, configure::{NewWebhook, Webhook, WebhookService}};
@@ -15,13 +18,13 @@
 //!     "https://generativelanguage.googleapis.com/v1beta/webhooks",
 //! );
 //!
-//! // Send it, and read what comes back:
+//! // Send it, and read the answer:
 //! # let response = http::Response::new(br#"{"id":"wh_1","uri":"https://example.com/webhook",
 //! #     "subscribed_events":["batch.succeeded","batch.failed"],"state":"enabled",
 //! #     "new_signing_secret":"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"}"#);
 //! let webhook = Webhook::from_response(&response)?;
-//! let secret = webhook.new_signing_secret.expect("it is shown this once");
-//! // Keep `secret.expose()` where secrets are kept, and configure the receiver with it:
+//! let secret = webhook.new_signing_secret.expect("it is shown only once");
+//! // Store `secret.expose()` with your other secrets, and configure the receiver with it:
 //! let secret = secret.parse()?;
 //! # let _: gemini_webhooks::Secret = secret;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -29,30 +32,31 @@
 //!
 //! # Rotating a secret
 //!
-//! With [`Revocation::AfterH24`] the previous secret is good for another 24 hours, in which deliveries
-//! carry a signature of each. So nothing is refused, if the receiver knows
-//! 1. the old secret, before;
-//! 2. both, from the time that the new one came until the 24 hours are over and what was signed before
-//!    has been sent for the last time: configure both for two days;
-//! 3. the new one alone, afterwards.
+//! With [`Revocation::AfterH24`] the previous secret stays valid for another 24 hours. During that
+//! time, each delivery carries one signature per secret. No delivery is refused if the receiver is
+//! configured with
+//! 1. the old secret, before the rotation;
+//! 2. both secrets, for two days from the rotation: 24 hours in which the old secret still signs,
+//!    and 24 hours in which Google retries the deliveries that were signed with it;
+//! 3. the new secret alone, afterwards.
 //!
-//! A [`Verifier`](crate::Verifier) does not change: build another one, and put it in the place of the
-//! first, for instance in an `RwLock<Arc<Verifier>>`. `examples/cycle.rs` does it while deliveries
-//! arrive.
+//! A [`Verifier`](crate::Verifier) is immutable, and a [`SharedVerifier`](crate::SharedVerifier)
+//! replaces it. `examples/cycle.rs` does so while deliveries arrive.
 //!
-//! # What Google's sources disagree about
+//! # Differences between Google's sources
 //!
-//! The guide and the SDKs name the address of a rotation differently: see [`RotatePath`]. Names of
-//! members are read in both spellings (`new_signing_secret`, `newSigningSecret`), and values of enums
-//! in any case; those that are not known here are kept.
+//! The guide and the SDKs name different paths for a rotation: see [`RotatePath`]. Member names are
+//! read in both spellings (`new_signing_secret` and `newSigningSecret`), and enum values in any
+//! case. Unknown members and values are kept.
 
 mod api_error;
+mod request_error;
 mod service;
-mod uri;
 mod webhook;
 mod webhook_config;
 
 pub use api_error::{ApiError, acknowledged};
+pub use request_error::RequestError;
 pub use service::{ApiVersion, Revocation, RotatePath, WebhookService};
 pub use webhook::{
     NewSigningSecret, NewWebhook, RotatedSecret, SigningSecret, Webhook, WebhookPage, WebhookState,

@@ -1,33 +1,84 @@
+//! Explanations for developers: why a delivery does not verify.
+
 use std::{fmt, time::Duration};
 
 use time::OffsetDateTime;
+use zeroize::Zeroizing;
 
 use crate::{
+    attempt::{Attempt, NAMES},
     error::Error,
-    headers::{NAMES, WebhookHeaders},
-    secret::Secret,
-    signature::Schemes,
+    hmac_v1::{self, Secret},
+    per_request::PerRequest,
+    scheme::Schemes,
     verifier::Verifier,
-    window::unix_now,
 };
 
 mod body;
 mod secret;
 
-/// What [`Verifier::diagnose`] found out about a delivery.
+/// The result of [`Verifier::diagnose`].
 ///
 /// Its `Display` is for a developer to read: the refusal, and a line for each finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use]
 pub struct Diagnosis {
-    /// Why the delivery is refused; `None` where it is accepted.
+    /// The reason why the delivery is refused; `None` if it is accepted.
     pub refusal: Option<Error>,
-    /// What explains that. Empty where it is accepted, and where the refusal says all there is.
+    /// The mistakes that explain it. Empty if the delivery is accepted, and if the refusal says all
+    /// there is.
     pub findings: Vec<Finding>,
 }
 
-/// A slip that explains why a delivery is refused. Each but the last few was tried out: without it,
-/// the signature matches.
+/// More to go by than what a [`Verifier`] keeps.
+///
+/// ```
+/// use gemini_webhooks::{Secret, diagnose::Clues};
+///
+/// let clues = Clues::default()
+///     .secret_text("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")
+///     .former_secret(Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?);
+/// # Ok::<(), gemini_webhooks::ConfigError>(())
+/// ```
+#[derive(Default)]
+#[must_use]
+pub struct Clues {
+    secret_texts: Vec<Zeroizing<String>>,
+    former_secrets: Vec<Secret>,
+    now: Option<i64>,
+}
+
+impl Clues {
+    /// Adds the text of a configured secret, so that what was mangled in it can be recognized: a
+    /// [`Secret`] does not keep its text. It is wiped from memory when dropped.
+    pub fn secret_text(mut self, text: &str) -> Self {
+        self.secret_texts.push(text.to_owned().into());
+        self
+    }
+
+    /// Adds a secret that is no longer accepted, so that it is recognized.
+    pub fn former_secret(mut self, secret: Secret) -> Self {
+        self.former_secrets.push(secret);
+        self
+    }
+
+    /// Diagnoses as of a given time, at which the delivery arrived.
+    pub fn at(mut self, now: OffsetDateTime) -> Self {
+        self.now = Some(now.unix_timestamp());
+        self
+    }
+}
+
+/// Leaves all secrets out.
+impl fmt::Debug for Clues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clues").finish_non_exhaustive()
+    }
+}
+
+/// A mistake that explains why a delivery is refused. Each but the last few was tried out: without
+/// it, the signature matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Finding {
@@ -52,8 +103,7 @@ pub enum Finding {
         /// What is wrong with what was configured; never a part of it.
         slip: String,
     },
-    /// A secret matches that is no longer accepted:
-    /// [`former_secret`](crate::VerifierBuilder::former_secret).
+    /// A secret matches that is no longer accepted: [`Clues::former_secret`].
     FormerSecret,
     /// The signatures are of schemes for which nothing is configured.
     NotConfigured {
@@ -162,28 +212,41 @@ impl Verifier {
         N: AsRef<str>,
         V: AsRef<[u8]> + ?Sized + 'a,
     {
-        self.diagnose_in_seconds(headers, body, unix_now())
+        self.diagnose_with(&Clues::default(), headers, body)
     }
 
-    /// [`diagnose`](Self::diagnose) as of a given time: that at which the delivery arrived.
-    pub fn diagnose_at<'a, N, V>(
+    /// [`diagnose`](Self::diagnose) with more to go by.
+    pub fn diagnose_with<'a, N, V>(
         &self,
+        clues: &Clues,
         headers: impl IntoIterator<Item = (N, &'a V)>,
         body: &[u8],
-        now: OffsetDateTime,
     ) -> Diagnosis
     where
         N: AsRef<str>,
         V: AsRef<[u8]> + ?Sized + 'a,
     {
-        self.diagnose_in_seconds(headers, body, now.unix_timestamp())
+        let case = Case {
+            verifier: self,
+            clues,
+            now: clues.now.unwrap_or_else(|| self.clock().unix_seconds()),
+        };
+        case.diagnose(headers, body)
     }
+}
 
-    fn diagnose_in_seconds<'a, N, V>(
+/// A verifier at a time, and more to go by.
+struct Case<'v> {
+    verifier: &'v Verifier,
+    clues: &'v Clues,
+    now: i64,
+}
+
+impl Case<'_> {
+    fn diagnose<'a, N, V>(
         &self,
         headers: impl IntoIterator<Item = (N, &'a V)>,
         body: &[u8],
-        now: i64,
     ) -> Diagnosis
     where
         N: AsRef<str>,
@@ -194,36 +257,41 @@ impl Verifier {
             .map(|(name, value)| (name.as_ref().to_ascii_lowercase(), value.as_ref()))
             .collect();
         let mut findings = Vec::new();
-        let headers = parse(&pairs);
-        let refusal = headers.and_then(|headers| self.check(&headers, body, now).map(drop));
-        let refusal = refusal.err();
+        let refusal = match parse(&pairs) {
+            Ok(attempt) => self.refusal(&attempt, body, self.now),
+            Err(malformed) => Some(malformed),
+        };
         let mut pairs = pairs;
         if let Some(renamed) = without_svix(&pairs) {
             findings.push(Finding::SvixHeaders);
             pairs = renamed;
         }
-        if let Ok(headers) = parse(&pairs)
-            && let Err(refused) = self.check(&headers, body, now)
+        if let Ok(attempt) = parse(&pairs)
+            && let Some(refused) = self.refusal(&attempt, body, self.now)
         {
-            self.explain(&headers, body, now, refused, &mut findings);
+            self.explain(&attempt, body, refused, &mut findings);
         }
         Diagnosis { refusal, findings }
     }
 
+    /// Returns the reason why the verifier refuses a delivery at a time.
+    fn refusal(&self, attempt: &Attempt<'_>, body: &[u8], now: i64) -> Option<Error> {
+        self.verifier.verify_attempt(attempt, body, now).err()
+    }
+
     fn explain(
         &self,
-        headers: &WebhookHeaders<'_>,
+        attempt: &Attempt<'_>,
         body: &[u8],
-        now: i64,
         refusal: Error,
         findings: &mut Vec<Finding>,
     ) {
         let mut refusal = Some(refusal);
         if let Some(Error::TimestampTooOld { .. } | Error::TimestampTooNew { .. }) = refusal {
             // As of its own time, so that only the signature counts.
-            let sent = headers.unix_timestamp();
-            refusal = self.check(headers, body, sent).err();
-            let seconds = now.saturating_sub(sent);
+            let sent = attempt.unix_timestamp();
+            refusal = self.refusal(attempt, body, sent);
+            let seconds = self.now.saturating_sub(sent);
             if sent > EARLIEST_MILLISECONDS {
                 findings.push(Finding::TimestampInMilliseconds);
             } else if is_genuine(refusal.as_ref()) {
@@ -242,10 +310,10 @@ impl Verifier {
             }
             Some(Error::SignatureMismatch { .. } | Error::UnknownKey { .. }) => {
                 findings.push(
-                    self.changed_body(headers, body)
-                        .or_else(|| self.other_secret(headers, body))
+                    self.changed_body(attempt, body)
+                        .or_else(|| self.other_secret(attempt, body))
                         .or_else(|| body.is_empty().then_some(Finding::BodyEmpty))
-                        .or_else(|| self.old_keys(now))
+                        .or_else(|| self.old_keys())
                         .unwrap_or(Finding::Unexplained),
                 );
             }
@@ -254,44 +322,37 @@ impl Verifier {
         }
     }
 
-    fn changed_body(&self, headers: &WebhookHeaders<'_>, body: &[u8]) -> Option<Finding> {
-        let sent = headers.unix_timestamp();
+    fn changed_body(&self, attempt: &Attempt<'_>, body: &[u8]) -> Option<Finding> {
+        let sent = attempt.unix_timestamp();
         let mut originals = body::originals(body);
         let found = originals
-            .find(|(original, _)| is_genuine(self.check(headers, original, sent).err().as_ref()));
+            .find(|(original, _)| is_genuine(self.refusal(attempt, original, sent).as_ref()));
         found.map(|(_, change)| Finding::BodyChanged { change })
     }
 
-    fn other_secret(&self, headers: &WebhookHeaders<'_>, body: &[u8]) -> Option<Finding> {
-        let matches = |secret: &Secret| {
-            let secrets = std::slice::from_ref(secret);
-            let content = headers.signed_content(body);
-            crate::scheme::hmac::verify(secrets, &content, headers.signatures())
-        };
-        if self.former_secrets().iter().any(matches) {
+    fn other_secret(&self, attempt: &Attempt<'_>, body: &[u8]) -> Option<Finding> {
+        let matches =
+            |secret: &Secret| hmac_v1::find(std::iter::once(secret), attempt, body).is_some();
+        if self.clues.former_secrets.iter().any(matches) {
             return Some(Finding::FormerSecret);
         }
-        self.secrets().iter().find_map(|secret| {
-            secret::others(secret, matches).map(|slip| Finding::SecretMisread { slip })
+        self.clues.secret_texts.iter().find_map(|text| {
+            secret::others(text, matches).map(|slip| Finding::SecretMisread { slip })
         })
     }
 
-    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-    fn old_keys(&self, now: i64) -> Option<Finding> {
-        let age = now.saturating_sub(self.keys_parsed_at()?);
+    fn old_keys(&self) -> Option<Finding> {
+        let parsed_at = self
+            .verifier
+            .per_request()
+            .and_then(PerRequest::keys_parsed_at)?;
+        let age = self.now.saturating_sub(parsed_at);
         let age = Duration::from_secs(u64::try_from(age).ok()?);
         (age > OLD_KEYS).then_some(Finding::KeySetOld { age })
     }
-
-    #[cfg(not(any(feature = "aws-lc-rs", feature = "rust-crypto")))]
-    #[expect(clippy::unused_self, reason = "the other one has keys")]
-    fn old_keys(&self, _: i64) -> Option<Finding> {
-        None
-    }
 }
 
-/// As old as keys get whose source does not say how long they may be used.
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+/// The age that keys reach whose source does not say how long they may be used.
 const OLD_KEYS: Duration = Duration::from_secs(10 * 60);
 
 /// In the year 2001 as milliseconds, in the year 33658 as seconds.
@@ -307,8 +368,8 @@ const fn is_genuine(refusal: Option<&Error>) -> bool {
     )
 }
 
-fn parse<'a>(pairs: &[(String, &'a [u8])]) -> Result<WebhookHeaders<'a>, Error> {
-    WebhookHeaders::from_pairs(pairs.iter().map(|(name, value)| (name, *value)))
+fn parse<'a>(pairs: &[(String, &'a [u8])]) -> Result<Attempt<'a>, Error> {
+    Attempt::from_pairs(pairs.iter().map(|(name, value)| (name, *value)))
 }
 
 /// The headers with `webhook-` for `svix-`, where there are some of these and none of those.

@@ -1,11 +1,10 @@
 //! Base64 and base64url (RFC 4648, sections 4 and 5).
 
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use base64::{
     Engine as _,
     alphabet::STANDARD,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+    prelude::BASE64_URL_SAFE_NO_PAD,
 };
 
 /// Padding may be left out. Bits past the last byte must be zero: no encoder sets them.
@@ -23,78 +22,30 @@ pub(crate) fn decode<'b>(text: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> 
     buffer.get(..length)
 }
 
-/// Decodes exactly `N` bytes as [`decode`] does; `None` where the text holds another number of them.
-///
-/// Of so short a text as a signature, a decoder for any length spends most of its time on the ends.
-pub(crate) fn decode_array<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    let padding: &[u8] = match N % 3 {
-        0 => b"",
-        1 => b"==",
-        _ => b"=",
-    };
-    let text = text.strip_suffix(padding).unwrap_or(text);
-    let mut bytes = [0; N];
-    let (digits, last_digits) = text.as_chunks::<4>();
-    let (groups, last_bytes) = bytes.as_chunks_mut::<3>();
-    if digits.len() != groups.len() {
+/// Decodes exactly `N` bytes, at most 64, as [`decode`] does; `None` if the text holds another number
+/// of them.
+pub(crate) fn decode_exactly<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    // Of two characters of padding there may be both or none.
+    if text.ends_with(b"=") && !text.len().is_multiple_of(4) {
         return None;
     }
-    let word = |digits: [u8; 4]| {
-        let values = digits.map(|digit| VALUES.get(usize::from(digit)).map_or(NO_DIGIT, |it| *it));
-        values
-            .into_iter()
-            .fold(0, |word, value| word << 6 | u64::from(value))
-    };
-    let mut seen = 0;
-    for (digits, group) in digits.iter().zip(groups) {
-        let word = word(*digits);
-        seen |= word;
-        let [.., a, b, c] = word.to_be_bytes();
-        *group = [a, b, c];
-    }
-    // What is missing of the last group counts as zeros.
-    let word = match (last_digits, last_bytes.len()) {
-        ([], 0) => 0,
-        (&[a, b], 1) => word([a, b, b'A', b'A']),
-        (&[a, b, c], 2) => word([a, b, c, b'A']),
-        _ => return None,
-    };
-    seen |= word;
-    let [.., a, b, c] = word.to_be_bytes();
-    let group = [a, b, c];
-    let (taken, past) = group.split_at_checked(last_bytes.len())?;
-    last_bytes.copy_from_slice(taken);
-    let past = past.iter().any(|byte| *byte != 0);
-    (seen < u64::from(NO_DIGIT) && !past).then_some(bytes)
+    let mut buffer = [0; 64 + 2];
+    decode(text, &mut buffer)?.try_into().ok()
 }
 
-/// Beyond what a group of four digits stands for, wherever in the group it is.
-const NO_DIGIT: u32 = 1 << 24;
-
-/// What each character stands for (RFC 4648, section 4).
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::indexing_slicing,
-    reason = "the compiler would notice"
-)]
-const VALUES: [u32; 256] = {
-    let mut values = [NO_DIGIT; 256];
-    let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut value = 0;
-    while value < 64 {
-        values[digits[value] as usize] = value as u32;
-        value += 1;
-    }
-    values
-};
-
 /// Base64url (RFC 4648, section 5) as the JOSE standards use it: without padding.
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+#[cfg(feature = "_per-request")]
 pub(crate) fn decode_url(text: impl AsRef<[u8]>) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(text).ok()
 }
 
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+/// Decodes base64url into `buffer`, as [`decode`] does.
+#[cfg(feature = "_per-request")]
+pub(crate) fn decode_url_into<'b>(text: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    let length = BASE64_URL_SAFE_NO_PAD.decode_slice(text, buffer).ok()?;
+    buffer.get(..length)
+}
+
 pub(crate) fn encode_url(bytes: &[u8]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
@@ -151,11 +102,11 @@ mod tests {
                 let mut buffer = [0; 66];
                 let decoded = decode(text.as_bytes(), &mut buffer).map(<[u8]>::to_vec);
                 let text = text.as_bytes();
-                prop_assert_eq!(decode_array::<32>(text), only(decoded.as_ref()));
-                prop_assert_eq!(decode_array::<33>(text), only(decoded.as_ref()));
+                prop_assert_eq!(decode_exactly::<32>(text), only(decoded.as_ref()));
+                prop_assert_eq!(decode_exactly::<33>(text), only(decoded.as_ref()));
                 // Of two characters of padding there may be both or none, and not one.
                 if text.len() != 43 || !text.ends_with(b"=") {
-                    prop_assert_eq!(decode_array::<31>(text), only(decoded.as_ref()));
+                    prop_assert_eq!(decode_exactly::<31>(text), only(decoded.as_ref()));
                 }
             }
         }
@@ -163,7 +114,7 @@ mod tests {
 
     #[test]
     fn an_array_has_exactly_as_many_bytes() {
-        let decode = |text: &str| decode_array::<4>(text.as_bytes());
+        let decode = |text: &str| decode_exactly::<4>(text.as_bytes());
         for text in ["AQIDBA==", "AQIDBA"] {
             assert_eq!(decode(text), Some([1, 2, 3, 4]));
         }
@@ -185,10 +136,10 @@ mod tests {
         ] {
             assert_eq!(decode(text), None, "{text:?}");
         }
-        assert_eq!(decode_array::<3>(b"AQID"), Some([1, 2, 3]));
-        assert_eq!(decode_array::<3>(b"AQID="), None);
-        assert_eq!(decode_array::<5>(b"AQIDBAU="), Some([1, 2, 3, 4, 5]));
-        assert_eq!(decode_array::<5>(b"AQIDBAV"), None);
+        assert_eq!(decode_exactly::<3>(b"AQID"), Some([1, 2, 3]));
+        assert_eq!(decode_exactly::<3>(b"AQID="), None);
+        assert_eq!(decode_exactly::<5>(b"AQIDBAU="), Some([1, 2, 3, 4, 5]));
+        assert_eq!(decode_exactly::<5>(b"AQIDBAV"), None);
     }
 
     #[test]

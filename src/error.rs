@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use crate::signature::{Scheme, Schemes};
+use crate::scheme::{Scheme, Schemes};
 
-/// Why a delivery was refused.
+/// The reason to refuse a delivery.
 ///
 /// No variant holds a secret or an expected signature, so that an error may be logged and may be
 /// answered to the sender.
@@ -149,8 +149,18 @@ impl Error {
         }
     }
 
-    /// Whether newer keys might have led to another answer: the key is unknown, no key set has
-    /// been loaded, or none of its keys matches a `v1a` signature.
+    /// Returns the time to wait before the next attempt, for `Retry-After` (RFC 9110, section
+    /// 10.2.3): 5 s where the status is 503.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::KeysUnavailable => Some(PAUSE),
+            _ => None,
+        }
+    }
+
+    /// Returns true if newer keys might have led to another answer: the key is unknown, no key set
+    /// has been loaded, or none of its keys matches a `v1a` signature.
     ///
     /// Anybody can cause such an error, so that it must not cause a request of its own each time.
     #[must_use]
@@ -163,84 +173,87 @@ impl Error {
     }
 }
 
-/// Lets [`Verifier::verify`](crate::Verifier::verify) take headers that can't be malformed.
-impl From<std::convert::Infallible> for Error {
-    fn from(never: std::convert::Infallible) -> Self {
-        match never {}
+#[cfg(feature = "http")]
+mod http_types {
+    use std::time::Duration;
+
+    use http::{Response, StatusCode, header::RETRY_AFTER};
+
+    use super::Error;
+
+    impl Error {
+        /// Returns the HTTP status code to answer with: see [`status`](Self::status).
+        #[must_use]
+        pub fn status_code(&self) -> StatusCode {
+            status_code(self.status())
+        }
+
+        /// Builds the HTTP response to answer with, `Retry-After` included.
+        pub fn response<B>(&self, body: B) -> Response<B> {
+            response(self.status(), self.retry_after(), body)
+        }
+    }
+
+    pub(crate) fn status_code(status: u16) -> StatusCode {
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    pub(crate) fn response<B>(status: u16, retry_after: Option<Duration>, body: B) -> Response<B> {
+        let mut response = Response::new(body);
+        *response.status_mut() = status_code(status);
+        if let Some(wait) = retry_after {
+            let headers = response.headers_mut();
+            headers.insert(RETRY_AFTER, wait.as_secs().into());
+        }
+        response
     }
 }
 
-/// Why an authenticated payload is not the event, or the type, that was asked for.
+#[cfg(all(feature = "http", feature = "receiver"))]
+pub(crate) use http_types::{response, status_code};
+
+/// The time until a store or a source of keys that failed may be back.
+pub(crate) const PAUSE: Duration = Duration::from_secs(5);
+
+/// An authenticated payload is not the event, or the type, that was asked for.
 ///
-/// The sender is genuine, so this is not an [`Error`]: whether to acknowledge such a delivery
-/// (and look at it later) or to have it sent again is the application's choice.
+/// The sender is genuine, so this is not an [`Error`]. The application chooses whether to
+/// acknowledge such a delivery and look at it later, or to let Google retry it.
 #[derive(Debug, thiserror::Error)]
-#[error("the delivery is authentic, but its payload can't be read: {0}")]
+#[error("the delivery is authentic, but its payload can't be read")]
 pub struct PayloadError(#[source] pub(crate) serde_json::Error);
 
-/// Why a [`Verifier`](crate::Verifier) can't be built from what was given.
+/// An error in the configuration: a secret, a key set, an address, or how they are combined.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The text is not a signing secret.
     #[error("the signing secret can't be used: {reason}")]
     InvalidSecret {
-        /// What was found and how to mend it; never a part of the secret.
+        /// The fault and how to fix it, without any part of the secret.
         reason: &'static str,
     },
     /// There are more signing secrets than a rotation needs.
     #[error("{given} signing secrets are given, {allowed} are allowed")]
     TooManySecrets {
-        /// How many were given.
+        /// The number of secrets that were given.
         given: usize,
-        /// How many are allowed.
+        /// The largest number that is allowed.
         allowed: usize,
     },
     /// The verifier has nothing to verify with, and would refuse every delivery.
     #[error("there is nothing to verify with: neither a signing secret nor a key set")]
     NothingToVerifyWith,
-    /// The document is not a JSON Web Key Set, or has no usable key.
-    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-    #[error("the key set can't be used: {reason}")]
-    InvalidKeySet {
-        /// What was found and what was expected.
-        reason: String,
-    },
     /// A key set can't be fetched from this address.
-    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
     #[error("the address of the key set can't be used: {reason}")]
     InvalidEndpoint {
-        /// What was found and what was expected.
+        /// The fault, and the expected form.
         reason: String,
     },
-    /// Per-request deliveries would be accepted without proof that the job is ours.
-    ///
-    /// Google signs the deliveries of all its customers with the same keys.
-    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-    #[error(
-        "per-request deliveries need a proof that the job is ours: call `job_tokens` or `audience`, \
-         or `accept_any_sender` to do without"
-    )]
-    NoProofOfOrigin,
     /// The text is not a key for job tokens.
-    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
     #[error("the key for job tokens can't be used: {reason}")]
     InvalidJobKey {
-        /// What was found and what was expected; never a part of the key.
-        reason: &'static str,
-    },
-    /// The address can't be that of a webhook.
-    #[cfg(feature = "configure")]
-    #[error("the address can't be used: {reason}")]
-    InvalidUri {
-        /// What was found and what was expected.
-        reason: String,
-    },
-    /// A request to the service can't be made of what was given.
-    #[cfg(feature = "configure")]
-    #[error("the request can't be made: {reason}")]
-    InvalidRequest {
-        /// What was found and what was expected.
+        /// The fault, and the expected form, without any part of the key.
         reason: &'static str,
     },
     /// The replay window is wider than [`ReplayWindow::MAX`](crate::ReplayWindow::MAX).
@@ -256,6 +269,45 @@ pub enum ConfigError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One of each status, with its `Retry-After` in seconds.
+    const ANSWERS: [(Error, u16, Option<u64>); 4] = [
+        (Error::MissingHeader { name: "webhook-id" }, 400, None),
+        (
+            Error::UnusableToken {
+                reason: "has another algorithm",
+            },
+            401,
+            None,
+        ),
+        (Error::UnknownOrigin { reason: "" }, 403, None),
+        (Error::KeysUnavailable, 503, Some(5)),
+    ];
+
+    #[test]
+    fn only_what_may_be_verified_later_is_to_come_again() {
+        for (error, status, seconds) in ANSWERS {
+            assert_eq!(error.status(), status, "{error}");
+            let wait = seconds.map(Duration::from_secs);
+            assert_eq!(error.retry_after(), wait, "{error}");
+        }
+    }
+
+    #[cfg(feature = "http")]
+    #[test]
+    fn a_response_has_the_status_the_wait_and_the_body() {
+        for (error, status, seconds) in ANSWERS {
+            assert_eq!(error.status_code().as_u16(), status);
+            let response = error.response(error.code());
+            assert_eq!(response.status(), error.status_code());
+            assert_eq!(*response.body(), error.code());
+            let headers = response.headers();
+            let wait = headers.get(http::header::RETRY_AFTER);
+            let wait = wait.map(|wait| wait.to_str().unwrap().parse().unwrap());
+            assert_eq!(wait, seconds, "{error}");
+            assert_eq!(headers.len(), usize::from(seconds.is_some()));
+        }
+    }
 
     #[test]
     fn an_error_stays_small_enough_to_return_by_value() {

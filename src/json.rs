@@ -1,35 +1,40 @@
 //! JSON in which no object has a member twice: of two, each parser might believe another one.
 
-use std::{fmt, marker::PhantomData};
+use std::fmt;
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
+    de::{self, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value, map::Entry};
 
-/// Reads JSON from bytes.
-pub(crate) fn from_slice<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> serde_json::Result<T> {
-    from_slice_seed(PhantomData::<T>, bytes)
-}
-
 /// Reads JSON from bytes. One look at the whole, whether it is UTF-8, costs less than one at each
 /// string in it.
-pub(crate) fn from_slice_seed<'b, S: DeserializeSeed<'b>>(
-    seed: S,
-    bytes: &'b [u8],
-) -> serde_json::Result<S::Value> {
-    fn read<'b, R: serde_json::de::Read<'b>, S: DeserializeSeed<'b>>(
-        mut json: serde_json::Deserializer<R>,
-        seed: S,
-    ) -> serde_json::Result<S::Value> {
-        let value = seed.deserialize(&mut json)?;
-        json.end()?;
-        Ok(value)
-    }
+pub(crate) fn from_slice<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> serde_json::Result<T> {
+    #[cfg(all(test, feature = "_per-request"))]
+    parsed::add(bytes);
     match str::from_utf8(bytes) {
-        Ok(text) => read(serde_json::Deserializer::from_str(text), seed),
-        Err(_) => read(serde_json::Deserializer::from_slice(bytes), seed),
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(bytes),
+    }
+}
+
+/// The documents that a thread has parsed, for tests of how often that happens.
+#[cfg(all(test, feature = "_per-request"))]
+pub(crate) mod parsed {
+    use std::cell::RefCell;
+
+    thread_local! {
+        static DOCUMENTS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn add(document: &[u8]) {
+        DOCUMENTS.with_borrow_mut(|documents| documents.push(document.to_vec()));
+    }
+
+    /// Returns those since the last call.
+    pub(crate) fn take() -> Vec<Vec<u8>> {
+        DOCUMENTS.take()
     }
 }
 
@@ -37,6 +42,7 @@ pub(crate) fn from_slice_seed<'b, S: DeserializeSeed<'b>>(
 pub(crate) struct Strict(pub(crate) Value);
 
 /// A [`Strict`] value that is an object.
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
 pub(crate) struct Object(pub(crate) Map<String, Value>);
 
 /// How `serde_json` spells a number where some crate in the build enables its feature
@@ -49,11 +55,12 @@ impl<'de> Deserialize<'de> for Strict {
     }
 }
 
+#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Strict::deserialize(deserializer)?.0 {
             Value::Object(map) => Ok(Self(map)),
-            _ => Err(D::Error::custom("expected an object")),
+            _ => Err(de::Error::custom("expected an object")),
         }
     }
 }
@@ -114,6 +121,21 @@ impl<'de> Visitor<'de> for StrictVisitor {
             return Ok(Value::Number(number));
         }
         Ok(members.into())
+    }
+}
+
+/// A visitor of a text, which a function reads. The first field names what is expected.
+pub(crate) struct Text<F>(pub(crate) &'static str, pub(crate) F);
+
+impl<T, F: FnOnce(&str) -> T> Visitor<'_> for Text<F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        Ok((self.1)(text))
     }
 }
 

@@ -14,7 +14,7 @@
 //! # let sent = signer.sign("msg_1", time::OffsetDateTime::now_utc(), gemini_webhooks::testing::sample(&"batch.succeeded".into()));
 //! # let (headers, body) = (&sent, &sent.body);
 //! let delivery = verifier.verify(headers, body)?;
-//! match delivery.event()?.data {
+//! match &delivery.event()?.data {
 //!     EventData::BatchSucceeded(batch) => println!("{}: {:?}", batch.id, batch.output_file_uri),
 //!     other => println!("{}", other.event_type()),
 //! }
@@ -35,15 +35,17 @@
 //! yours; `JobTokens` is the proof that does not depend on Google.
 //!
 //! ```
-//! # #[cfg(all(feature = "reqwest", any(feature = "aws-lc-rs", feature = "rust-crypto")))]
+//! # #[cfg(feature = "reqwest")]
 //! # fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use gemini_webhooks::{JobTokens, JwksEndpoint, PerRequest, RefreshedKeys, Secret, Verifier};
+//! use std::sync::Arc;
+//! use gemini_webhooks::{JobTokens, PerRequest, Secret, Verifier};
+//! use gemini_webhooks::keys::{JwksEndpoint, RefreshedKeys};
 //!
-//! let keys = RefreshedKeys::new(JwksEndpoint::google()?); // a task of yours calls `refresh`
+//! let keys = Arc::new(RefreshedKeys::new(JwksEndpoint::google()?)); // a task of yours calls `refresh`
 //! let tokens = JobTokens::parse(&std::env::var("JOB_KEY")?)?; // `openssl rand -base64 32`
 //! let verifier = Verifier::builder()
 //!     .secret(Secret::parse(&std::env::var("WEBHOOK_SECRET")?)?)
-//!     .per_request(PerRequest::new(keys.keys()).job_tokens(tokens))
+//!     .per_request(PerRequest::with_job_tokens(keys, tokens))
 //!     .build()?;
 //! # Ok(())
 //! # }
@@ -68,14 +70,14 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `http` | yes | an `&http::HeaderMap` (http 1) can be given to [`Verifier::verify`] |
+//! | `http` | yes | the types of http 1: requests for [`Verifier::verify`], responses to answer with |
 //! | `aws-lc-rs` | yes | per-request webhooks, on the fast backend |
 //! | `rust-crypto` | no | per-request webhooks, in Rust alone; `aws-lc-rs` wins where both are enabled |
-//! | `reqwest` | no | `JwksEndpoint`: fetch Google's keys over HTTPS, in a Tokio runtime |
-//! | `receiver` | no | `Receiver` and `idempotency`: each delivery is handled once; no dependencies |
+//! | `reqwest` | no | `keys::JwksEndpoint`: fetch Google's keys over HTTPS, in a Tokio runtime; enables `aws-lc-rs` and `http` |
+//! | `receiver` | no | `Receiver` and `store`: each delivery is handled once; no dependencies |
 //! | `sqlite`, `postgres`, `redis` | no | `receiver` with that store, in a Tokio runtime |
 //! | `tracing` | no | `receiver` with a span for each delivery |
-//! | `configure` | no | `configure`: the requests that register webhooks, for any HTTP client |
+//! | `configure` | no | `configure`: the requests that register webhooks, for any HTTP client; enables `http` |
 //! | `diagnose` | no | `Verifier::diagnose`: for developers, why a delivery does not verify |
 //! | `testing` | no | `testing`: sign deliveries as Google would, to test a handler with |
 #![forbid(unsafe_code)]
@@ -91,84 +93,67 @@
     )
 )]
 
+#[cfg(all(
+    feature = "_per-request",
+    not(any(feature = "aws-lc-rs", feature = "rust-crypto"))
+))]
+compile_error!("enable `aws-lc-rs` or `rust-crypto`: `_per-request` is theirs");
+
+#[cfg(any(feature = "configure", feature = "reqwest"))]
+mod address;
+mod attempt;
+#[cfg(any(feature = "_per-request", feature = "receiver"))]
+mod boxed;
+mod clock;
 #[cfg(feature = "configure")]
 pub mod configure;
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-mod crypto;
+mod delivery;
 #[cfg(feature = "diagnose")]
-mod diagnose;
+pub mod diagnose;
 mod encoding;
 mod error;
-mod event;
-mod headers;
-mod hmac;
-#[cfg(feature = "receiver")]
-pub mod idempotency;
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-mod job_tokens;
+pub mod event;
+mod hmac_v1;
 mod json;
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-mod keys;
-#[cfg(any(
-    feature = "configure",
-    all(
-        feature = "reqwest",
-        any(feature = "aws-lc-rs", feature = "rust-crypto")
-    )
-))]
-mod loopback;
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-mod origin;
+#[cfg_attr(not(feature = "_per-request"), path = "per_request/absent.rs")]
+mod per_request;
 #[cfg(feature = "receiver")]
-mod receiver;
+pub mod receiver;
+mod rfc3339;
 mod scheme;
-mod secret;
-mod signature;
+#[cfg(feature = "receiver")]
+pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod verifier;
 mod window;
 
-#[cfg(feature = "diagnose")]
-pub use diagnose::{Diagnosis, Finding};
+pub use attempt::{Attempt, IntoAttempt};
+pub use delivery::Delivery;
 pub use error::{ConfigError, Error, PayloadError};
-pub use event::{
-    BatchCancelled, BatchExpired, BatchFailed, BatchSucceeded, ErrorCode, Event, EventData,
-    EventType, InteractionCancelled, InteractionCompleted, InteractionFailed,
-    InteractionRequiresAction, VideoGenerated,
-};
-pub use headers::WebhookHeaders;
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-pub use job_tokens::{JobTokens, MintError};
-#[cfg(all(
-    feature = "reqwest",
-    any(feature = "aws-lc-rs", feature = "rust-crypto")
-))]
-pub use keys::JwksEndpoint;
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-pub use keys::{
-    Fetched, Freshness, KeyRefresh, KeySet, KeySource, RefreshError, RefreshedKeys, SharedKeySet,
-    SkippedKey,
-};
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-pub use origin::PerRequest;
+pub use event::{Event, EventData, EventType};
+pub use hmac_v1::Secret;
+#[cfg(feature = "_per-request")]
+pub use per_request::{JobTokens, PerRequest, keys};
 #[cfg(feature = "receiver")]
-pub use receiver::{HandlerError, Outcome, Received, Receiver, Reply};
-pub use secret::Secret;
-pub use signature::{Scheme, Schemes};
-pub use verifier::{Delivery, Verifier, VerifierBuilder};
+pub use receiver::Receiver;
+pub use scheme::{Scheme, Schemes};
+pub use verifier::{SharedVerifier, Verifier, VerifierBuilder};
 pub use window::ReplayWindow;
+
+#[cfg(feature = "http")]
+pub use http;
+pub use serde_json;
+pub use time;
 
 /// Lets the compiler check the README's examples.
 #[cfg(all(
     doctest,
     feature = "configure",
     feature = "diagnose",
-    feature = "http",
     feature = "reqwest",
     feature = "sqlite",
-    feature = "testing",
-    any(feature = "aws-lc-rs", feature = "rust-crypto")
+    feature = "testing"
 ))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,8 +1,9 @@
+//! Deliveries handled while their sender waits: verified, claimed, handled, completed and answered.
+
 use std::{
     any::Any,
     fmt,
     future::poll_fn,
-    ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::pin,
     sync::Arc,
@@ -10,31 +11,31 @@ use std::{
     time::Duration,
 };
 
-use time::OffsetDateTime;
-
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-use crate::keys::RefreshedKeys;
 use crate::{
-    error::Error,
-    headers::WebhookHeaders,
-    idempotency::{Claim, ClaimOutcome, IdempotencyStore},
-    verifier::{Delivery, Verifier},
+    attempt::IntoAttempt,
+    delivery::Delivery,
+    error::{ConfigError, PayloadError},
+    event::Event,
+    store::{Claim, ClaimOutcome, IdempotencyStore},
+    verifier::SharedVerifier,
 };
 
+mod handler_error;
 mod reply;
 mod span;
 
-pub use reply::{HandlerError, Outcome, Reply};
+pub use handler_error::HandlerError;
+pub use reply::{Outcome, Reply};
 use span::Span;
 
-/// The whole way of a delivery: verify it, claim it, handle it, complete the claim, and say what to
-/// answer.
+/// Takes a delivery through its whole lifecycle: verifies it, claims it, calls the handler,
+/// completes the claim, and says what to answer.
 ///
 /// Any HTTP server and any async runtime will do: this has no task, no thread and no timer of its
-/// own. One `Receiver` is shared by all requests.
+/// own. Clones are cheap and share the verifier and the store.
 ///
 /// ```
-/// use gemini_webhooks::{Receiver, Secret, Verifier, idempotency::MemoryStore};
+/// use gemini_webhooks::{Receiver, Secret, Verifier, store::MemoryStore};
 /// # use gemini_webhooks::{PayloadError, testing::{SignedDelivery, Signer, sample}};
 /// # async fn example(sent: SignedDelivery) -> Result<(), gemini_webhooks::ConfigError> {
 /// # let (headers, body) = (&sent, &sent.body);
@@ -42,15 +43,15 @@ use span::Span;
 /// let verifier = Verifier::builder()
 ///     .secret(Secret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")?)
 ///     .build()?;
-/// let receiver = Receiver::new(verifier).store(MemoryStore::default());
+/// let receiver = Receiver::builder(verifier, MemoryStore::default()).build()?;
 ///
 /// let reply = receiver
-///     .handle(headers, body, |delivery| async move {
+///     .handle(headers, body, async |delivery| {
 ///         println!("{}", delivery.event()?.event_type());
 ///         Ok::<_, PayloadError>(())
 ///     })
 ///     .await;
-/// // Answer with reply.status and, as the header Retry-After, reply.retry_after.
+/// // Answer with reply.response("").
 /// # assert_eq!(reply.status, 200);
 /// # Ok(())
 /// # }
@@ -64,121 +65,55 @@ use span::Span;
 ///
 /// A handler that panics gives its claim back, and the panic goes on. One whose future is dropped,
 /// as servers do when the client goes away, keeps its claim until the end of its lease.
-pub struct Receiver {
-    verifier: Verifier,
-    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-    keys: Option<Arc<RefreshedKeys>>,
-    store: Option<Arc<dyn IdempotencyStore>>,
+#[derive(Clone)]
+pub struct Receiver(Arc<Configuration>);
+
+struct Configuration {
+    verifier: SharedVerifier,
+    store: Box<dyn IdempotencyStore>,
     namespace: String,
     lease: Duration,
     retention: Duration,
 }
 
 impl Receiver {
-    /// How long a handler may take by default, before another attempt may be handled: 60 s.
+    /// The time that a handler may take by default before another attempt may be handled: 60 s.
     pub const DEFAULT_LEASE: Duration = Duration::from_secs(60);
 
-    /// Receives what this verifier accepts. Without a [`store`](Self::store), a retry or a replay
-    /// is handled like a new delivery.
-    #[must_use]
-    pub fn new(verifier: Verifier) -> Self {
-        Self {
-            verifier,
-            #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-            keys: None,
-            store: None,
+    /// Starts the configuration of a receiver: of what this verifier accepts, with this store to
+    /// remember the deliveries that were handled.
+    pub fn builder(
+        verifier: impl Into<SharedVerifier>,
+        store: impl IdempotencyStore,
+    ) -> ReceiverBuilder {
+        ReceiverBuilder(Configuration {
+            verifier: verifier.into(),
+            store: Box::new(store),
             namespace: String::new(),
             lease: Self::DEFAULT_LEASE,
             retention: Duration::ZERO,
-        }
+        })
     }
 
-    /// Fetches the key set, and verifies again, when a delivery names a key that is not in it. What
-    /// fetches it from time to time remains a task of the caller's: see [`RefreshedKeys`].
-    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-    #[must_use]
-    pub fn keys(self, keys: impl Into<Arc<RefreshedKeys>>) -> Self {
-        Self {
-            keys: Some(keys.into()),
-            ..self
-        }
-    }
-
-    /// Remembers in this store which deliveries were handled.
-    #[must_use]
-    pub fn store(self, store: impl IdempotencyStore) -> Self {
-        Self {
-            store: Some(Arc::new(store)),
-            ..self
-        }
-    }
-
-    /// Sets what all idempotency keys begin with, up to 200 bytes of visible ASCII: for several
-    /// endpoints that share a store, each of which is to handle a delivery that they all get.
-    #[must_use]
-    pub fn namespace(self, namespace: impl Into<String>) -> Self {
-        Self {
-            namespace: namespace.into(),
-            ..self
-        }
-    }
-
-    /// Sets how long a handler may take before another attempt may be handled, 1 s at least. After
-    /// a crash, the delivery waits for as long.
-    #[must_use]
-    pub fn lease(self, lease: Duration) -> Self {
-        Self {
-            lease: lease.max(Duration::from_secs(1)),
-            ..self
-        }
-    }
-
-    /// Remembers what was handled for at least so long. The default, and the least, is what
-    /// [`Delivery::retention`] says, a little more than a day.
-    #[must_use]
-    pub fn retention(self, retention: Duration) -> Self {
-        Self { retention, ..self }
-    }
-
-    /// Receives a delivery: `headers` and `body` as for [`Verifier::verify`].
+    /// Receives a delivery: `attempt` and `body` as for [`Verifier::verify`](crate::Verifier::verify).
     ///
-    /// The handler is called for a delivery that is authentic and was not handled before. Where it
-    /// gives `Ok`, the delivery is acknowledged. See [`Outcome`] for what is answered when.
-    pub async fn handle<'a, H, F, R, E>(&self, headers: H, body: &'a [u8], handler: F) -> Reply<'a>
-    where
-        H: TryInto<WebhookHeaders<'a>>,
-        Error: From<H::Error>,
-        F: FnOnce(Received<'a>) -> R,
-        R: Future<Output = Result<(), E>>,
-        E: Into<HandlerError>,
-    {
-        let now = OffsetDateTime::now_utc();
-        self.handle_at(headers, body, now, handler).await
-    }
-
-    /// [`handle`](Self::handle) as of a given time: for tests, and for callers with a clock of
-    /// their own. The store has its own.
-    pub async fn handle_at<'a, H, F, R, E>(
+    /// The handler is called for a delivery that is authentic and was not handled before. If it
+    /// returns `Ok`, the delivery is acknowledged. See [`Outcome`] for the answers.
+    pub async fn handle<'a, F, R, E>(
         &self,
-        headers: H,
+        attempt: impl IntoAttempt<'a>,
         body: &'a [u8],
-        now: OffsetDateTime,
         handler: F,
     ) -> Reply<'a>
     where
-        H: TryInto<WebhookHeaders<'a>>,
-        Error: From<H::Error>,
         F: FnOnce(Received<'a>) -> R,
         R: Future<Output = Result<(), E>>,
         E: Into<HandlerError>,
     {
         let span = Span::new();
         let reply = async {
-            let headers = match headers.try_into() {
-                Ok(headers) => headers,
-                Err(malformed) => return Reply::new(Outcome::Refused(malformed.into()), None),
-            };
-            let delivery = match self.verify(&headers, body, now.unix_timestamp()).await {
+            let verifier = self.0.verifier.get();
+            let delivery = match verifier.verify_refreshing(attempt, body).await {
                 Ok(delivery) => delivery,
                 Err(refusal) => return Reply::new(Outcome::Refused(refusal), None),
             };
@@ -191,29 +126,6 @@ impl Receiver {
         reply
     }
 
-    #[cfg_attr(
-        not(any(feature = "aws-lc-rs", feature = "rust-crypto")),
-        expect(
-            clippy::unused_async,
-            reason = "without keys there is nothing to wait for"
-        )
-    )]
-    async fn verify<'a>(
-        &self,
-        headers: &WebhookHeaders<'a>,
-        body: &'a [u8],
-        now: i64,
-    ) -> Result<Delivery<'a>, Error> {
-        let verified = self.verifier.check(headers, body, now);
-        #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-        if let (Err(refusal), Some(keys)) = (&verified, &self.keys)
-            && let Ok(true) = keys.refresh_after(refusal).await
-        {
-            return self.verifier.check(headers, body, now);
-        }
-        verified
-    }
-
     /// Claims, handles and completes.
     async fn process<'a, F, R, E>(&self, delivery: &Delivery<'a>, handler: F) -> Outcome
     where
@@ -221,18 +133,9 @@ impl Receiver {
         R: Future<Output = Result<(), E>>,
         E: Into<HandlerError>,
     {
-        let Some(store) = &self.store else {
-            let received = Received {
-                delivery: delivery.clone(),
-                claim: None,
-            };
-            return match handler(received).await {
-                Ok(()) => Outcome::Processed,
-                Err(error) => Outcome::Failed(error.into()),
-            };
-        };
-        let key = format!("{}{}", self.namespace, delivery.idempotency_key());
-        let claim = match store.claim(&key, self.lease).await {
+        let store = &*self.0.store;
+        let key = format!("{}{}", self.0.namespace, delivery.idempotency_key());
+        let claim = match store.claim(&key, self.0.lease).await {
             Ok(ClaimOutcome::New(claim)) => claim,
             Ok(ClaimOutcome::Done) => return Outcome::Duplicate,
             Ok(ClaimOutcome::InFlight { remaining }) => return Outcome::InFlight { remaining },
@@ -240,12 +143,12 @@ impl Receiver {
         };
         let received = Received {
             delivery: delivery.clone(),
-            claim: Some(claim.clone()),
+            claim: claim.clone(),
         };
         let outcome = match catch_panic(async { handler(received).await }).await {
             Ok(Ok(())) => {
-                let retention = self.retention.max(delivery.retention());
-                return complete(&**store, &claim, retention).await;
+                let retention = self.0.retention.max(delivery.retention());
+                return complete(store, &claim, retention).await;
             }
             Ok(Err(error)) => Ok(Outcome::Failed(error.into())),
             Err(panic) => Err(panic),
@@ -253,6 +156,43 @@ impl Receiver {
         // If it fails, the lease ends by itself.
         let _ = store.release(&claim).await;
         outcome.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+/// Configures a [`Receiver`].
+#[must_use]
+#[derive(Debug)]
+pub struct ReceiverBuilder(Configuration);
+
+impl ReceiverBuilder {
+    /// Sets what all idempotency keys begin with, up to 200 bytes of visible ASCII: for several
+    /// endpoints that share a store, each of which is to handle a delivery that they all get.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.0.namespace = namespace.into();
+        self
+    }
+
+    /// Sets the time that a handler may take before another attempt may be handled, 1 s at least.
+    /// After a crash, the delivery waits for as long.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.0.lease = lease.max(Duration::from_secs(1));
+        self
+    }
+
+    /// Sets the least time to remember what was handled. The default, and the least, is
+    /// [`Delivery::retention`], a little more than a day.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.0.retention = retention;
+        self
+    }
+
+    /// Builds the receiver.
+    ///
+    /// # Errors
+    ///
+    /// None so far.
+    pub fn build(self) -> Result<Receiver, ConfigError> {
+        Ok(Receiver(Arc::new(self.0)))
     }
 }
 
@@ -269,7 +209,7 @@ async fn complete(store: &dyn IdempotencyStore, claim: &Claim, retention: Durati
     }
 }
 
-/// A panic while the future is polled is given back, and not yet on its way.
+/// Returns a panic that happened while the future was polled, without letting it go on.
 async fn catch_panic<T>(future: impl Future<Output = T>) -> Result<T, Box<dyn Any + Send>> {
     let mut future = pin!(future);
     poll_fn(|context| {
@@ -283,35 +223,55 @@ async fn catch_panic<T>(future: impl Future<Output = T>) -> Result<T, Box<dyn An
     .await
 }
 
-impl fmt::Debug for Receiver {
+impl fmt::Debug for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver")
+        f.debug_struct("Configuration")
             .field("verifier", &self.verifier)
+            .field("namespace", &self.namespace)
             .field("lease", &self.lease)
+            .field("retention", &self.retention)
             .finish_non_exhaustive()
     }
 }
 
-/// A delivery that a handler is given: authentic, and claimed where there is a store.
-#[derive(Debug, Clone)]
-pub struct Received<'a> {
-    delivery: Delivery<'a>,
-    claim: Option<Claim>,
-}
-
-impl Received<'_> {
-    /// The claim on this delivery. A handler may complete it itself, in the transaction in which it
-    /// records its effect (`SqliteStore::complete_in`, `PostgresStore::complete_in`).
-    #[must_use]
-    pub fn claim(&self) -> Option<&Claim> {
-        self.claim.as_ref()
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Receiver").field(&self.0).finish()
     }
 }
 
-impl<'a> Deref for Received<'a> {
-    type Target = Delivery<'a>;
+/// A delivery that a handler is given: authentic, and claimed.
+#[derive(Debug, Clone)]
+pub struct Received<'a> {
+    delivery: Delivery<'a>,
+    claim: Claim,
+}
 
-    fn deref(&self) -> &Self::Target {
+impl<'a> Received<'a> {
+    /// Returns the delivery.
+    #[must_use]
+    pub const fn delivery(&self) -> &Delivery<'a> {
         &self.delivery
+    }
+
+    /// Takes the delivery.
+    #[must_use]
+    pub fn into_delivery(self) -> Delivery<'a> {
+        self.delivery
+    }
+
+    /// Returns the delivery's event.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Delivery::event`].
+    pub fn event(&self) -> Result<&Event, PayloadError> {
+        self.delivery.event()
+    }
+
+    /// Returns the claim on this delivery. A handler may complete it itself, in the transaction in
+    /// which it records its effect (`SqliteStore::complete_in`, `PostgresStore::complete_in`).
+    pub const fn claim(&self) -> &Claim {
+        &self.claim
     }
 }

@@ -16,72 +16,61 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+#[cfg(feature = "_per-request")]
 mod signing_keys;
 
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-use serde_json::{Map, Value, json};
+use std::{fmt, sync::Arc};
+
 use time::OffsetDateTime;
 
-use crate::{encoding, error::Error, event::EventType, headers::WebhookHeaders, secret::Secret};
+use crate::{
+    attempt::{Attempt, IntoAttempt, NAMES},
+    encoding,
+    error::Error,
+    event::EventType,
+    hmac_v1::Secret,
+};
 
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+pub use crate::clock::Clock;
+#[cfg(feature = "_per-request")]
 pub use signing_keys::SigningKeys;
 
 /// Signs deliveries as Google would.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Signer {
-    signatures: Vec<Signature>,
+    schemes: Vec<Arc<dyn SigningScheme>>,
 }
 
-#[derive(Debug, Clone)]
-enum Signature {
-    V1(Secret),
-    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-    V1a(SigningKeys),
-    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-    Jwt {
-        keys: SigningKeys,
-        audience: String,
-    },
+/// Makes an entry of `webhook-signature`.
+trait SigningScheme: Send + Sync {
+    /// `content` is what `v1` and `v1a` sign.
+    fn sign(&self, content: &[u8], attempted_at: OffsetDateTime, body: &[u8]) -> String;
+}
+
+impl SigningScheme for Secret {
+    fn sign(&self, content: &[u8], _: OffsetDateTime, _: &[u8]) -> String {
+        format!("v1,{}", encoding::encode(&self.tag(&[content])))
+    }
 }
 
 impl Signer {
+    fn with(scheme: impl SigningScheme + 'static) -> Self {
+        Self {
+            schemes: vec![Arc::new(scheme)],
+        }
+    }
+
     /// Signs as for a project-level webhook: HMAC-SHA256 under its signing secret.
     #[must_use]
     pub fn v1(secret: &Secret) -> Self {
-        Self {
-            signatures: vec![Signature::V1(secret.clone())],
-        }
+        Self::with(secret.clone())
     }
 
     /// Adds a signature under another secret, as in the overlap of a rotation.
     #[must_use]
     pub fn and_v1(mut self, secret: &Secret) -> Self {
-        self.signatures.push(Signature::V1(secret.clone()));
+        self.schemes.push(Arc::new(secret.clone()));
         self
-    }
-
-    /// Signs as real per-request deliveries are reported to be: with the first Ed25519 key.
-    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-    #[must_use]
-    pub fn v1a(keys: &SigningKeys) -> Self {
-        Self {
-            signatures: vec![Signature::V1a(keys.clone())],
-        }
-    }
-
-    /// Signs as Google's guide describes per-request deliveries: with an RS256 JWT for the given
-    /// audience, whose claims carry the event of the body. It expires 300 s after the attempt.
-    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-    #[must_use]
-    pub fn jwt(keys: &SigningKeys, audience: impl Into<String>) -> Self {
-        Self {
-            signatures: vec![Signature::Jwt {
-                keys: keys.clone(),
-                audience: audience.into(),
-            }],
-        }
     }
 
     /// Makes an attempt to deliver: `id` is the `webhook-id`, the same for each attempt of one
@@ -98,17 +87,10 @@ impl Signer {
         let (id, body) = (id.into(), body.into());
         let timestamp = attempted_at.unix_timestamp().to_string();
         let content = [id.as_bytes(), b".", timestamp.as_bytes(), b".", &body].concat();
-        let signatures = self.signatures.iter().map(|signature| match signature {
-            Signature::V1(secret) => format!("v1,{}", encoding::encode(&secret.tag(&[&content]))),
-            #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-            Signature::V1a(keys) => {
-                format!("v1a,{}", encoding::encode(&keys.sign_ed25519(0, &content)))
-            }
-            #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-            Signature::Jwt { keys, audience } => jwt(keys, audience, attempted_at, &body),
-        });
+        let entries = self.schemes.iter();
+        let entries = entries.map(|scheme| scheme.sign(&content, attempted_at, &body));
         SignedDelivery {
-            signature: signatures.collect::<Vec<_>>().join(" "),
+            signature: entries.collect::<Vec<_>>().join(" "),
             id,
             timestamp,
             body,
@@ -116,20 +98,10 @@ impl Signer {
     }
 }
 
-/// A JWT whose claims are the members of the body, if it is an object, and what a token needs.
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-fn jwt(keys: &SigningKeys, audience: &str, attempted_at: OffsetDateTime, body: &[u8]) -> String {
-    let issued_at = attempted_at.unix_timestamp();
-    let mut claims: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
-    claims.insert(
-        "iss".into(),
-        "https://generativelanguage.googleapis.com".into(),
-    );
-    claims.insert("aud".into(), audience.into());
-    claims.insert("iat".into(), issued_at.into());
-    claims.insert("exp".into(), issued_at.saturating_add(300).into());
-    let header = json!({"alg": "RS256", "kid": keys.rsa_id(), "typ": "JWT"});
-    keys.jwt(&header, &claims.into())
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer").finish_non_exhaustive()
+    }
 }
 
 /// An attempt to deliver, as it stands in the HTTP request.
@@ -152,7 +124,7 @@ impl SignedDelivery {
     /// The names and values of the three headers, for any HTTP client.
     #[must_use]
     pub fn headers(&self) -> [(&'static str, &str); 3] {
-        let [id, timestamp, signature] = crate::headers::NAMES;
+        let [id, timestamp, signature] = NAMES;
         [
             (id, &self.id),
             (timestamp, &self.timestamp),
@@ -161,36 +133,16 @@ impl SignedDelivery {
     }
 }
 
-impl<'a> TryFrom<&'a SignedDelivery> for WebhookHeaders<'a> {
-    type Error = Error;
-
-    fn try_from(delivery: &'a SignedDelivery) -> Result<Self, Error> {
-        Self::from_pairs(delivery.headers())
+impl<'a> IntoAttempt<'a> for &'a SignedDelivery {
+    fn into_attempt(self) -> Result<Attempt<'a>, Error> {
+        Attempt::from_pairs(self.headers())
     }
 }
 
-/// The body of an event of the given type, as the service's documentation shows it.
+/// Returns the body of an event of the given type, as the service's documentation shows it.
 #[must_use]
 pub fn sample(event_type: &EventType) -> String {
-    let data = match event_type {
-        EventType::BatchSucceeded => {
-            r#"{"id":"batch_123456","output_file_uri":"gs://my-bucket/results.jsonl"}"#
-        }
-        EventType::BatchCancelled | EventType::BatchExpired => r#"{"id":"batch_123456"}"#,
-        EventType::BatchFailed => {
-            r#"{"id":"batch_123456","error_code":"INVALID_ARGUMENT","error_message":"row 7: bad request"}"#
-        }
-        EventType::InteractionRequiresAction
-        | EventType::InteractionCompleted
-        | EventType::InteractionCancelled => r#"{"id":"interaction_123456"}"#,
-        EventType::InteractionFailed => {
-            r#"{"id":"interaction_123456","error_code":"INTERNAL","error_message":"the agent stopped"}"#
-        }
-        EventType::VideoGenerated => {
-            r#"{"id":"operation_123456","output_file_uri":"gs://my-bucket/video.mp4","file_name":"files/video_123456"}"#
-        }
-        EventType::Unknown(_) => r#"{"id":"123456"}"#,
-    };
     let name = serde_json::Value::from(event_type.as_str());
+    let data = event_type.sample_data();
     format!(r#"{{"type":{name},"version":"v1","timestamp":"2026-01-22T12:00:00Z","data":{data}}}"#)
 }

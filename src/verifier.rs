@@ -1,24 +1,25 @@
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
 
-use serde::Deserialize;
 use time::OffsetDateTime;
 
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-use crate::origin::PerRequest;
 use crate::{
-    error::{ConfigError, Error, PayloadError},
-    event::Event,
-    headers::WebhookHeaders,
-    json, scheme,
-    secret::Secret,
-    signature::{Scheme, Schemes},
-    window::{ReplayWindow, unix_now},
+    attempt::{Attempt, IntoAttempt},
+    clock::Clock,
+    delivery::Delivery,
+    error::{ConfigError, Error},
+    hmac_v1::{self, NamedSecret, Secret},
+    per_request::PerRequest,
+    scheme::{Scheme, Schemes},
+    window::ReplayWindow,
 };
 
 /// Verifies deliveries: their signature and their time.
 ///
-/// It holds no lock and no global, does no I/O and never waits: one `Verifier` is shared by all
-/// threads, for instance in an `Arc` or a `static`.
+/// It holds no lock and no global, does no I/O and never waits. Clones are cheap and share what
+/// they verify with.
 ///
 /// ```
 /// use gemini_webhooks::{Secret, Verifier};
@@ -28,14 +29,17 @@ use crate::{
 ///     .build()?;
 /// # Ok::<(), gemini_webhooks::ConfigError>(())
 /// ```
+#[derive(Debug, Clone)]
+pub struct Verifier(Arc<Configuration>);
+
 #[derive(Debug)]
-pub struct Verifier {
-    secrets: Vec<Secret>,
-    #[cfg(feature = "diagnose")]
-    former_secrets: Vec<Secret>,
-    window: ReplayWindow,
-    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+struct Configuration {
+    secrets: Vec<NamedSecret>,
     per_request: Option<PerRequest>,
+    /// The schemes that these two are for.
+    schemes: Schemes,
+    window: ReplayWindow,
+    clock: Clock,
 }
 
 impl Verifier {
@@ -43,22 +47,20 @@ impl Verifier {
     pub fn builder() -> VerifierBuilder {
         VerifierBuilder {
             secrets: Vec::new(),
-            #[cfg(feature = "diagnose")]
-            former_secrets: Vec::new(),
-            window: ReplayWindow::default(),
-            #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
             per_request: None,
+            window: ReplayWindow::default(),
+            clock: Clock::default(),
         }
     }
 
-    /// Verifies a delivery at the current time of the system's clock.
+    /// Verifies a delivery at the current time.
     ///
-    /// `headers` are a request's: an `&http::HeaderMap` (feature `http`) or [`WebhookHeaders`].
-    /// `body` is the request's body exactly as received. Parsing it and writing it again, as a
-    /// framework's JSON extractor does, changes bytes that are signed.
+    /// `attempt` is a request's head: `&http::request::Parts` or `&http::HeaderMap` (feature
+    /// `http`), or an [`Attempt`]. `body` is the request's body exactly as received. Parsing it and
+    /// writing it again, as a framework's JSON extractor does, changes bytes that are signed.
     ///
-    /// The size of the body is for the caller to bound, before it is read: a MAC has to be
-    /// computed over all of it. Google's events have a few hundred bytes; 1 MiB is generous.
+    /// The caller bounds the size of the body, before it is read: a MAC has to be computed over all
+    /// of it. Google's events have a few hundred bytes; 1 MiB is generous.
     ///
     /// # Errors
     ///
@@ -71,130 +73,123 @@ impl Verifier {
     /// - [`Error::SignatureMismatch`]
     /// - for per-request deliveries [`Error::TokenClaims`], [`Error::BodyNotBound`] and
     ///   [`Error::UnknownOrigin`]
-    pub fn verify<'a, H>(&self, headers: H, body: &'a [u8]) -> Result<Delivery<'a>, Error>
-    where
-        H: TryInto<WebhookHeaders<'a>>,
-        Error: From<H::Error>,
-    {
-        self.check(&headers.try_into()?, body, unix_now())
+    pub fn verify<'a>(
+        &self,
+        attempt: impl IntoAttempt<'a>,
+        body: &'a [u8],
+    ) -> Result<Delivery<'a>, Error> {
+        self.verify_attempt(&attempt.into_attempt()?, body, self.0.clock.unix_seconds())
     }
 
-    /// Verifies a delivery as of a given time: for tests, and for callers with a clock of their
-    /// own.
+    /// Verifies a delivery as of a given time, for deliveries that were kept and for callers with a
+    /// clock of their own.
     ///
     /// # Errors
     ///
     /// Those of [`verify`](Self::verify).
     ///
     /// ```
-    /// use gemini_webhooks::{Secret, Verifier, WebhookHeaders};
+    /// use gemini_webhooks::{Attempt, Secret, Verifier};
     /// use time::OffsetDateTime;
     ///
     /// let verifier = Verifier::builder()
     ///     .secret(Secret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")?)
     ///     .build()?;
-    /// let headers = WebhookHeaders::new(
+    /// let attempt = Attempt::new(
     ///     "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
     ///     "1649367553",
     ///     "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=",
-    /// )?;
+    /// );
     /// let body = br#"{"email":"test@example.com","username":"test_user"}"#;
     /// let now = OffsetDateTime::from_unix_timestamp(1_649_367_600)?;
     ///
-    /// let delivery = verifier.verify_at(headers, body, now)?;
+    /// let delivery = verifier.verify_at(attempt, body, now)?;
     /// assert_eq!(delivery.payload(), body);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn verify_at<'a, H>(
+    pub fn verify_at<'a>(
         &self,
-        headers: H,
+        attempt: impl IntoAttempt<'a>,
         body: &'a [u8],
         now: OffsetDateTime,
-    ) -> Result<Delivery<'a>, Error>
-    where
-        H: TryInto<WebhookHeaders<'a>>,
-        Error: From<H::Error>,
-    {
-        self.check(&headers.try_into()?, body, now.unix_timestamp())
+    ) -> Result<Delivery<'a>, Error> {
+        self.verify_attempt(&attempt.into_attempt()?, body, now.unix_timestamp())
+    }
+
+    /// Verifies a delivery at the current time. If newer keys might lead to another answer, and the
+    /// verifier's keys are `keys::RefreshedKeys`, it waits for them and verifies once more.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`verify`](Self::verify).
+    pub async fn verify_refreshing<'a>(
+        &self,
+        attempt: impl IntoAttempt<'a>,
+        body: &'a [u8],
+    ) -> Result<Delivery<'a>, Error> {
+        let attempt = attempt.into_attempt()?;
+        let verify = || self.verify_attempt(&attempt, body, self.0.clock.unix_seconds());
+        let verified = verify();
+        if let (Err(refusal), Some(per_request)) = (&verified, &self.0.per_request)
+            && per_request.refresh_after(refusal).await
+        {
+            return verify();
+        }
+        verified
     }
 
     /// `now` is in Unix seconds.
-    pub(crate) fn check<'a>(
+    pub(crate) fn verify_attempt<'a>(
         &self,
-        headers: &WebhookHeaders<'a>,
+        attempt: &Attempt<'a>,
         body: &'a [u8],
         now: i64,
     ) -> Result<Delivery<'a>, Error> {
-        let attempted_at = headers.unix_timestamp();
-        self.window.admit(attempted_at, now)?;
-        let signatures = headers.signatures();
+        let Configuration {
+            secrets,
+            per_request,
+            schemes: configured,
+            window,
+            ..
+        } = &*self.0;
+        window.admit(attempt.unix_timestamp(), now)?;
+        let offered = attempt.signatures().offered();
         let mut tried = Schemes::default();
-        if !self.secrets.is_empty() && signatures.offered().contains(Scheme::V1) {
-            tried.insert(Some(Scheme::V1));
-            if scheme::hmac::verify(&self.secrets, &headers.signed_content(body), signatures) {
-                return Ok(Delivery {
-                    id: headers.id(),
-                    attempted_at,
-                    scheme: Scheme::V1,
-                    payload: Cow::Borrowed(body),
-                    key_id: None,
-                    job: None,
-                    retention: self.window.retention(),
-                });
+        for scheme in Scheme::ALL {
+            if !offered.contains(scheme) || !configured.contains(scheme) {
+                continue;
+            }
+            let verified = match (scheme, per_request) {
+                (Scheme::V1, _) => hmac_v1::verify(secrets, attempt, body),
+                (_, Some(per_request)) => per_request.verify(scheme, attempt, body, now),
+                (_, None) => continue,
+            };
+            match verified {
+                Ok(proof) => return Ok(Delivery::new(attempt, *window, proof)),
+                // Another signature may match.
+                Err(Error::SignatureMismatch { .. }) => tried.insert(scheme),
+                Err(refusal) => return Err(refusal),
             }
         }
-        #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-        if let Some(per_request) = &self.per_request
-            && let Some(authentic) = per_request.verify(headers, body, now, &mut tried)?
-        {
-            return Ok(Delivery {
-                id: headers.id(),
-                attempted_at,
-                scheme: authentic.scheme,
-                payload: authentic.payload,
-                key_id: authentic.key_id,
-                job: authentic.job,
-                retention: self.window.retention().max(authentic.retention),
-            });
-        }
         if tried.is_empty() {
+            let configured = *configured;
             return Err(Error::NoUsableScheme {
-                offered: signatures.offered(),
-                configured: self.configured(),
+                offered,
+                configured,
             });
         }
         Err(Error::SignatureMismatch { tried })
     }
+}
 
-    #[cfg(feature = "diagnose")]
-    pub(crate) fn secrets(&self) -> &[Secret] {
-        &self.secrets
+#[cfg(feature = "diagnose")]
+impl Verifier {
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.clock
     }
 
-    #[cfg(feature = "diagnose")]
-    pub(crate) fn former_secrets(&self) -> &[Secret] {
-        &self.former_secrets
-    }
-
-    #[cfg(all(
-        feature = "diagnose",
-        any(feature = "aws-lc-rs", feature = "rust-crypto")
-    ))]
-    pub(crate) fn keys_parsed_at(&self) -> Option<i64> {
-        self.per_request.as_ref()?.keys_parsed_at()
-    }
-
-    fn configured(&self) -> Schemes {
-        let mut schemes = Schemes::default();
-        if !self.secrets.is_empty() {
-            schemes.insert(Some(Scheme::V1));
-        }
-        #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-        if self.per_request.is_some() {
-            schemes.insert(Some(Scheme::V1a));
-            schemes.insert(Some(Scheme::Jwt));
-        }
-        schemes
+    pub(crate) fn per_request(&self) -> Option<&PerRequest> {
+        self.0.per_request.as_ref()
     }
 }
 
@@ -202,12 +197,10 @@ impl Verifier {
 #[derive(Debug)]
 #[must_use]
 pub struct VerifierBuilder {
-    secrets: Vec<Secret>,
-    #[cfg(feature = "diagnose")]
-    former_secrets: Vec<Secret>,
-    window: ReplayWindow,
-    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+    secrets: Vec<NamedSecret>,
     per_request: Option<PerRequest>,
+    window: ReplayWindow,
+    clock: Clock,
 }
 
 impl VerifierBuilder {
@@ -216,19 +209,21 @@ impl VerifierBuilder {
     /// Adds a signing secret of a project-level webhook. During a rotation, and for several
     /// webhooks, call it once for each secret that is in use, at most 8 times.
     pub fn secret(mut self, secret: Secret) -> Self {
-        self.secrets.push(secret);
+        self.secrets.push(NamedSecret { name: None, secret });
         self
     }
 
-    /// Adds a secret that is no longer accepted, so that [`Verifier::diagnose`] recognizes it.
-    #[cfg(feature = "diagnose")]
-    pub fn former_secret(mut self, secret: Secret) -> Self {
-        self.former_secrets.push(secret);
+    /// Adds a signing secret under a name, which
+    /// [`Delivery::secret_name`](crate::Delivery::secret_name) returns where it matches: for
+    /// receivers of several webhooks. The secrets of one webhook, old and new, share a name.
+    pub fn named_secret(mut self, name: &str, secret: Secret) -> Self {
+        let name = Some(name.into());
+        self.secrets.push(NamedSecret { name, secret });
         self
     }
 
     /// Also verifies per-request deliveries, which Google's own keys sign.
-    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+    #[cfg(feature = "_per-request")]
     pub fn per_request(self, per_request: PerRequest) -> Self {
         Self {
             per_request: Some(per_request),
@@ -241,152 +236,101 @@ impl VerifierBuilder {
         Self { window, ..self }
     }
 
+    /// Sets the clock.
+    #[cfg(feature = "testing")]
+    pub fn clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
     /// Builds the verifier.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::NothingToVerifyWith`], [`ConfigError::TooManySecrets`],
-    /// [`ConfigError::WindowTooWide`], or `ConfigError::NoProofOfOrigin` where per-request
-    /// deliveries would be accepted without a proof that they are ours.
+    /// [`ConfigError::NothingToVerifyWith`], [`ConfigError::TooManySecrets`] or
+    /// [`ConfigError::WindowTooWide`].
     pub fn build(self) -> Result<Verifier, ConfigError> {
         let given = self.secrets.len();
         if given > Self::MAX_SECRETS {
             let allowed = Self::MAX_SECRETS;
             return Err(ConfigError::TooManySecrets { given, allowed });
         }
-        let verifier = Verifier {
-            secrets: self.secrets,
-            #[cfg(feature = "diagnose")]
-            former_secrets: self.former_secrets,
-            window: self.window.check()?,
-            #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-            per_request: self.per_request.map(PerRequest::check).transpose()?,
-        };
-        if verifier.configured().is_empty() {
+        let mut schemes = Schemes::default();
+        if given > 0 {
+            schemes.insert(Scheme::V1);
+        }
+        if self.per_request.is_some() {
+            schemes.insert(Scheme::V1a);
+            schemes.insert(Scheme::Jwt);
+        }
+        if schemes.is_empty() {
             return Err(ConfigError::NothingToVerifyWith);
         }
-        Ok(verifier)
+        Ok(Verifier(Arc::new(Configuration {
+            secrets: self.secrets,
+            per_request: self.per_request,
+            schemes,
+            window: self.window.validate()?,
+            clock: self.clock,
+        })))
     }
 }
 
-/// A delivery that is authentic and inside the replay window. Only a successful verification
-/// makes one.
+/// A verifier that can be replaced while requests are served, as when a secret is rotated.
 ///
-/// It may still be one that was received before: deliveries come at least once. Its
-/// [`id`](Self::id) tells.
+/// Clones share the verifier. A verification that has begun ends with the one it began with.
+///
+/// ```
+/// use gemini_webhooks::{Secret, SharedVerifier, Verifier};
+///
+/// let old = Secret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")?;
+/// let new = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?;
+/// let shared = SharedVerifier::from(Verifier::builder().secret(old.clone()).build()?);
+/// // When the secret was rotated, until the old one is revoked:
+/// shared.replace(Verifier::builder().secret(old).secret(new).build()?);
+/// # Ok::<(), gemini_webhooks::ConfigError>(())
+/// ```
 #[derive(Clone)]
-pub struct Delivery<'a> {
-    id: &'a str,
-    /// In Unix seconds; the window admits no more than `time` knows.
-    attempted_at: i64,
-    scheme: Scheme,
-    payload: Cow<'a, [u8]>,
-    key_id: Option<Arc<str>>,
-    job: Option<String>,
-    retention: Duration,
-}
+pub struct SharedVerifier(Arc<RwLock<Verifier>>);
 
-impl Delivery<'_> {
-    /// `webhook-id`: the same for all attempts of this delivery. To recognize a delivery that was
-    /// handled before, use [`idempotency_key`](Self::idempotency_key).
-    ///
-    /// 1 to 256 visible ASCII characters without a full stop.
-    #[must_use]
-    pub fn id(&self) -> &str {
-        self.id
+impl SharedVerifier {
+    /// Puts a verifier in the place of the current one.
+    pub fn replace(&self, verifier: Verifier) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = verifier;
     }
 
-    /// When this attempt was sent (UTC, whole seconds). When the event itself happened is
-    /// [`Event::occurred_at`].
+    /// Returns the current verifier.
     #[must_use]
-    pub fn attempted_at(&self) -> OffsetDateTime {
-        OffsetDateTime::from_unix_timestamp(self.attempted_at).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    pub fn get(&self) -> Verifier {
+        // No panic can leave it half replaced.
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        current.clone()
     }
 
-    /// How the delivery was signed.
-    #[must_use]
-    pub fn scheme(&self) -> Scheme {
-        self.scheme
-    }
-
-    /// The id (`kid`) of the key that signed the delivery, where it was one of Google's and has
-    /// an id.
-    #[must_use]
-    pub fn key_id(&self) -> Option<&str> {
-        self.key_id.as_deref()
-    }
-
-    /// The context of the job token that the delivery carried: what was given to
-    /// `JobTokens::mint_for`, 1 to 128 bytes. `None` where there was no token or no context.
-    #[must_use]
-    pub fn job(&self) -> Option<&str> {
-        self.job.as_deref()
-    }
-
-    /// What is the same each time that this delivery arrives, and of no other: remember it, and
-    /// handle each once. 1 to 256 visible ASCII characters.
-    ///
-    /// It is the [`id`](Self::id), where the signature covers that. A JWT does not: whoever saw one
-    /// could send it again beside another id. Its key is `jwt.` and a hash of the event that it
-    /// carries, or of all its claims where the event has no `timestamp`.
-    #[must_use]
-    pub fn idempotency_key(&self) -> Cow<'_, str> {
-        #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-        if self.scheme == Scheme::Jwt {
-            return scheme::jwt::idempotency_key(&self.payload).into();
-        }
-        self.id.into()
-    }
-
-    /// For how long the [`idempotency_key`](Self::idempotency_key) has to be remembered, from now
-    /// on, for that neither a retry nor a replay is taken for a new delivery: for the 24 hours of
-    /// retries and both sides of the [`ReplayWindow`], or, if that is later, until 24 hours after a
-    /// JWT's `exp`. At most 31 days and a minute, since an `exp` more than 30 days ahead is refused.
-    #[must_use]
-    pub fn retention(&self) -> Duration {
-        self.retention
-    }
-
-    /// The authenticated bytes: the body, or of a JWT the claims. A body need be neither UTF-8
-    /// nor JSON.
-    #[must_use]
-    pub fn payload(&self) -> &[u8] {
-        &self.payload
-    }
-
-    /// Parses the payload as an event.
+    /// Verifies a delivery with the current verifier.
     ///
     /// # Errors
     ///
-    /// [`PayloadError`] where the payload is not JSON, lacks a member that its type documents, or
-    /// has a member twice. Types and members that this crate does not know are no error.
-    pub fn event(&self) -> Result<Event, PayloadError> {
-        #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-        if self.scheme == Scheme::Jwt {
-            return scheme::jwt::event(&self.payload).map_err(PayloadError);
-        }
-        self.json()
-    }
-
-    /// Parses the payload as a type of the caller's.
-    ///
-    /// # Errors
-    ///
-    /// [`PayloadError`] where the payload is not JSON, or `T` refuses it.
-    pub fn json<'s, T: Deserialize<'s>>(&'s self) -> Result<T, PayloadError> {
-        json::from_slice(&self.payload).map_err(PayloadError)
+    /// Those of [`Verifier::verify`].
+    pub fn verify<'a>(
+        &self,
+        attempt: impl IntoAttempt<'a>,
+        body: &'a [u8],
+    ) -> Result<Delivery<'a>, Error> {
+        self.get().verify(attempt, body)
     }
 }
 
-/// Leaves the payload out: it may hold what does not belong into logs.
-impl fmt::Debug for Delivery<'_> {
+impl From<Verifier> for SharedVerifier {
+    fn from(verifier: Verifier) -> Self {
+        Self(Arc::new(RwLock::new(verifier)))
+    }
+}
+
+impl fmt::Debug for SharedVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Delivery")
-            .field("id", &self.id)
-            .field("attempted_at", &self.attempted_at())
-            .field("scheme", &self.scheme)
-            .field("key_id", &self.key_id)
-            .field("job", &self.job)
-            .finish_non_exhaustive()
+        f.debug_tuple("SharedVerifier").field(&self.get()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::error::{ConfigError, Error};
 
-/// For how long the service sends a delivery again that is not acknowledged.
+/// The time for which the service retries a delivery that is not acknowledged.
 pub(crate) const RETRIES: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How far a delivery's `webhook-timestamp` may lie from the receiver's clock.
@@ -54,7 +54,7 @@ impl ReplayWindow {
         RETRIES.saturating_add(self.back).saturating_add(self.ahead)
     }
 
-    pub(crate) fn check(self) -> Result<Self, ConfigError> {
+    pub(crate) fn validate(self) -> Result<Self, ConfigError> {
         match self.back.max(self.ahead) {
             wide if wide > Self::MAX => Err(ConfigError::WindowTooWide {
                 given: wide,
@@ -64,7 +64,7 @@ impl ReplayWindow {
         }
     }
 
-    /// Whether an attempt lies within this window around `now`.
+    /// Refuses an attempt outside this window around `now`.
     ///
     /// Both are in Unix seconds, and `timestamp` is not negative.
     pub(crate) fn admit(self, timestamp: i64, now: i64) -> Result<(), Error> {
@@ -97,15 +97,6 @@ impl Default for ReplayWindow {
             ahead: Duration::from_secs(300),
         }
     }
-}
-
-/// The system's clock, in Unix seconds. One before 1970 is as wrong as one at 1970: no delivery is
-/// inside the window.
-pub(crate) fn unix_now() -> i64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -169,10 +160,10 @@ mod tests {
     #[test]
     fn a_window_wider_than_the_retries_is_refused() {
         let day = ReplayWindow::default().back(ReplayWindow::MAX);
-        assert!(day.check().is_ok());
+        assert!(day.validate().is_ok());
         let wider = day.ahead(ReplayWindow::MAX + Duration::from_secs(1));
         assert!(matches!(
-            wider.check(),
+            wider.validate(),
             Err(ConfigError::WindowTooWide { .. })
         ));
     }

@@ -40,3 +40,34 @@ fn an_event_allocates_only_the_texts_that_it_holds() {
     assert!(event.is_ok());
     assert_eq!(counted, 3, "the version, the id and the URI");
 }
+
+/// The other backend's RSA allocates its numbers.
+#[cfg(feature = "aws-lc-rs")]
+#[test]
+fn a_jwt_beside_its_body_and_its_event_take_few_allocations() {
+    use gemini_webhooks::{PerRequest, keys::KeySet, testing::SigningKeys};
+
+    const AUDIENCE: &str = "https://example.com/webhook";
+
+    let google = SigningKeys::generate();
+    let keys = KeySet::from_json(google.jwks().as_bytes()).unwrap();
+    let verifier = Verifier::builder()
+        .per_request(PerRequest::with_audience(keys, AUDIENCE))
+        .build()
+        .unwrap();
+    let signer = testing::Signer::jwt(&google, AUDIENCE);
+    let body = testing::sample(&EventType::BatchSucceeded);
+    let sent = signer.sign("msg_1", OffsetDateTime::now_utc(), body);
+    let mut headers = http::HeaderMap::new();
+    for (name, value) in sent.headers() {
+        headers.insert(name, value.parse().unwrap());
+    }
+    let (delivery, counted) = allocations(|| {
+        let delivery = verifier.verify(&headers, &sent.body).unwrap();
+        delivery.event().unwrap();
+        delivery
+    });
+    let event = delivery.event().unwrap();
+    assert_eq!(event.event_type(), EventType::BatchSucceeded);
+    assert!(counted <= 20, "{counted} allocations");
+}

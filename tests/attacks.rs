@@ -1,6 +1,6 @@
 //! What an attacker, or a broken sender, might send: each refused, with the right code.
 
-use gemini_webhooks::{Error, Secret, Verifier, WebhookHeaders, testing::Signer};
+use gemini_webhooks::{Attempt, Error, Secret, Verifier, testing::Signer};
 use time::OffsetDateTime;
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -19,8 +19,8 @@ fn verifier() -> Verifier {
 }
 
 fn verify(id: &str, timestamp: &str, signature: &str, body: &[u8]) -> Result<(), Error> {
-    let headers = WebhookHeaders::new(id, timestamp, signature)?;
-    verifier().verify_at(headers, body, now()).map(drop)
+    let attempt = Attempt::new(id, timestamp, signature)?;
+    verifier().verify_at(attempt, body, now()).map(drop)
 }
 
 #[track_caller]
@@ -110,8 +110,8 @@ fn header_values_are_taken_as_they_came_or_not_at_all() {
                 let at = if in_front { 0 } else { values[position].len() };
                 values[position].splice(at..at, bad.iter().copied());
                 let [id, timestamp, signature] = &values;
-                let outcome = WebhookHeaders::new(id, timestamp, signature)
-                    .and_then(|headers| verifier().verify_at(headers, b"{}", now()).map(drop));
+                let outcome = Attempt::new(id, timestamp, signature)
+                    .and_then(|attempt| verifier().verify_at(attempt, b"{}", now()).map(drop));
                 let error = outcome.expect_err(name);
                 let codes = ["invalid_header", "signature_mismatch", "no_usable_scheme"];
                 assert!(codes.contains(&error.code()), "{name} {bad:?}: {error}");
@@ -321,11 +321,11 @@ fn a_delivery_shows_no_payload() {
     assert!(!shown.contains("C2FV"), "{shown}");
 }
 
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+#[cfg(feature = "_per-request")]
 mod per_request {
     use gemini_webhooks::{
-        ConfigError, Error, EventType, JobTokens, KeySet, PerRequest, Scheme, SharedKeySet,
-        Verifier, WebhookHeaders,
+        Attempt, Error, Event, EventType, JobTokens, PerRequest, Scheme, Verifier,
+        keys::{KeySet, SharedKeySet},
         testing::{Signer, SigningKeys, sample},
     };
     use serde_json::{Value, json};
@@ -347,10 +347,9 @@ mod per_request {
         JobTokens::new([7; 32])
     }
 
-    fn verifier(configure: impl FnOnce(PerRequest) -> PerRequest) -> Verifier {
-        let per_request = configure(PerRequest::new(keys()));
+    fn verifier(configure: impl FnOnce(KeySet) -> PerRequest) -> Verifier {
         Verifier::builder()
-            .per_request(per_request)
+            .per_request(configure(keys()))
             .build()
             .unwrap()
     }
@@ -375,11 +374,14 @@ mod per_request {
 
     fn verify_token(token: &str, body: &[u8]) -> Result<(), Error> {
         let timestamp = NOW.to_string();
-        let headers = WebhookHeaders::new("msg_1", &timestamp, token)?;
-        let verifier = verifier(|per_request| per_request.audience(AUDIENCE));
-        let delivery = verifier.verify_at(headers, body, now())?;
+        let attempt = Attempt::new("msg_1", &timestamp, token)?;
+        let verifier = verifier(|keys| PerRequest::with_audience(keys, AUDIENCE));
+        let delivery = verifier.verify_at(attempt, body, now())?;
         assert_eq!(delivery.scheme(), Scheme::Jwt);
-        assert!(!delivery.event().unwrap().other.contains_key("exp"));
+        // What the token says of itself is part of the event, as it is part of the payload.
+        let event = delivery.event().unwrap();
+        assert!(event.other.contains_key("exp"));
+        assert_eq!(&delivery.json::<Event>().unwrap(), event);
         Ok(())
     }
 
@@ -401,12 +403,20 @@ mod per_request {
     }
 
     #[test]
-    fn keys_without_a_proof_of_origin_are_a_configuration_error() {
-        let error = Verifier::builder()
-            .per_request(PerRequest::new(keys()))
-            .build()
-            .unwrap_err();
-        assert_eq!(error, ConfigError::NoProofOfOrigin);
+    fn only_any_sender_accepts_a_delivery_without_a_proof_of_origin() {
+        for (signer, without_audience) in [
+            (Signer::v1a(&GOOGLE), "unknown_origin"),
+            (Signer::jwt(&GOOGLE, "https://example.org"), "token_claims"),
+        ] {
+            let sent = signer.sign("msg_1", now(), event().to_string());
+            let verify =
+                |verifier: Verifier| verifier.verify_at(&sent, &sent.body, now()).map(drop);
+            let tokens = verifier(|keys| PerRequest::with_job_tokens(keys, tokens()));
+            assert_code(verify(tokens), "unknown_origin");
+            let audience = verifier(|keys| PerRequest::with_audience(keys, AUDIENCE));
+            assert_code(verify(audience), without_audience);
+            verify(verifier(PerRequest::any_sender)).unwrap();
+        }
     }
 
     #[test]
@@ -428,7 +438,7 @@ mod per_request {
             ] {
                 foreign["user_metadata"] = metadata.clone();
                 let sent = signer.sign("msg_1", now(), foreign.to_string());
-                let verifier = verifier(|per_request| per_request.job_tokens(tokens()));
+                let verifier = verifier(|keys| PerRequest::with_job_tokens(keys, tokens()));
                 let outcome = verifier.verify_at(&sent, &sent.body, now()).map(drop);
                 // In a JWT, metadata that is no object makes an event that can't be read.
                 let code = match metadata {
@@ -453,12 +463,12 @@ mod per_request {
                 let older = JobTokens::new([9; 32]);
                 let accepted = [tokens(), older.clone().or_made_by(tokens())];
                 for tokens in accepted {
-                    let verifier = verifier(|per_request| per_request.job_tokens(tokens));
+                    let verifier = verifier(|keys| PerRequest::with_job_tokens(keys, tokens));
                     let delivery = verifier.verify_at(&sent, &sent.body, now()).unwrap();
                     assert_eq!(delivery.job(), Some("nightly"));
                     assert!(delivery.key_id().is_some());
                 }
-                let verifier = verifier(|per_request| per_request.job_tokens(older));
+                let verifier = verifier(|keys| PerRequest::with_job_tokens(keys, older));
                 assert!(verifier.verify_at(&sent, &sent.body, now()).is_err());
             }
         }
@@ -469,7 +479,7 @@ mod per_request {
         let mut body = event();
         body["user_metadata"] = JobTokens::user_metadata(&tokens().mint().unwrap()).into();
         let sent = Signer::v1a(&GOOGLE).sign("msg_1", now(), body.to_string());
-        let verifier = verifier(|per_request| per_request.job_tokens(tokens()));
+        let verifier = verifier(|keys| PerRequest::with_job_tokens(keys, tokens()));
         assert_eq!(
             verifier.verify_at(&sent, &sent.body, now()).unwrap().job(),
             None
@@ -483,7 +493,7 @@ mod per_request {
         let body =
             format!(r#"{{"type":"ping","user_metadata":{{"{member}":"x","{member}":"{token}"}}}}"#);
         let sent = Signer::v1a(&GOOGLE).sign("msg_1", now(), body);
-        let verifier = verifier(|per_request| per_request.job_tokens(tokens()));
+        let verifier = verifier(|keys| PerRequest::with_job_tokens(keys, tokens()));
         assert_code(
             verifier.verify_at(&sent, &sent.body, now()).map(drop),
             "unknown_origin",
@@ -493,12 +503,12 @@ mod per_request {
     #[test]
     fn an_audience_alone_does_not_prove_the_origin_of_a_v1a_delivery() {
         let sent = Signer::v1a(&GOOGLE).sign("msg_1", now(), event().to_string());
-        let audience = verifier(|per_request| per_request.audience(AUDIENCE));
+        let audience = verifier(|keys| PerRequest::with_audience(keys, AUDIENCE));
         assert_code(
             audience.verify_at(&sent, &sent.body, now()).map(drop),
             "unknown_origin",
         );
-        let any = verifier(|per_request| per_request.audience(AUDIENCE).accept_any_sender());
+        let any = verifier(|keys| PerRequest::any_sender(keys).audience(AUDIENCE));
         assert!(any.verify_at(&sent, &sent.body, now()).is_ok());
         let foreign =
             Signer::jwt(&GOOGLE, "https://example.org").sign("msg_1", now(), event().to_string());
@@ -511,7 +521,7 @@ mod per_request {
     #[test]
     fn a_jwt_for_our_audience_still_needs_the_token_that_was_asked_for() {
         let sent = Signer::jwt(&GOOGLE, AUDIENCE).sign("msg_1", now(), event().to_string());
-        let both = verifier(|per_request| per_request.audience(AUDIENCE).job_tokens(tokens()));
+        let both = verifier(|keys| PerRequest::with_job_tokens(keys, tokens()).audience(AUDIENCE));
         assert_code(
             both.verify_at(&sent, &sent.body, now()).map(drop),
             "unknown_origin",
@@ -523,13 +533,13 @@ mod per_request {
         let secret = super::secret();
         let verifier = Verifier::builder()
             .secret(secret.clone())
-            .per_request(PerRequest::new(keys()).accept_any_sender())
+            .per_request(PerRequest::any_sender(keys()))
             .build()
             .unwrap();
         let refuse = |signature: String, body: &[u8], code: &str| {
             let timestamp = NOW.to_string();
-            let headers = WebhookHeaders::new("msg_1", &timestamp, &signature).unwrap();
-            assert_code(verifier.verify_at(headers, body, now()).map(drop), code);
+            let attempt = Attempt::new("msg_1", &timestamp, &signature).unwrap();
+            assert_code(verifier.verify_at(attempt, body, now()).map(drop), code);
         };
         let v1 = Signer::v1(&secret).sign("msg_1", now(), "{}").signature;
         let v1a = Signer::v1a(&GOOGLE).sign("msg_1", now(), "{}").signature;
@@ -550,9 +560,9 @@ mod per_request {
         // Beside a forged entry of the other scheme, a genuine one counts.
         let accept = |signature: String, scheme| {
             let timestamp = NOW.to_string();
-            let headers = WebhookHeaders::new("msg_1", &timestamp, &signature).unwrap();
+            let attempt = Attempt::new("msg_1", &timestamp, &signature).unwrap();
             assert_eq!(
-                verifier.verify_at(headers, b"{}", now()).unwrap().scheme(),
+                verifier.verify_at(attempt, b"{}", now()).unwrap().scheme(),
                 scheme
             );
         };
@@ -582,7 +592,7 @@ mod per_request {
             );
         }
         let sent = Signer::v1(&super::secret()).sign("msg_1", now(), "{}");
-        let outcome = super::per_request::verifier(PerRequest::accept_any_sender)
+        let outcome = super::per_request::verifier(PerRequest::any_sender)
             .verify_at(&sent, &sent.body, now())
             .map(drop);
         let message = assert_code(outcome, "no_usable_scheme");
@@ -595,7 +605,7 @@ mod per_request {
     #[test]
     fn before_the_keys_are_loaded_a_delivery_is_to_come_again() {
         let shared = SharedKeySet::default();
-        let per_request = PerRequest::new(shared.clone()).accept_any_sender();
+        let per_request = PerRequest::any_sender(shared.clone());
         let verifier = Verifier::builder()
             .per_request(per_request)
             .build()
@@ -715,12 +725,12 @@ mod per_request {
     /// Whoever saw a token can send it again beside any id and time, which it does not cover.
     #[test]
     fn the_same_event_has_the_same_idempotency_key_whatever_stands_beside_it() {
-        let verifier = verifier(|per_request| per_request.audience(AUDIENCE));
+        let verifier = verifier(|keys| PerRequest::with_audience(keys, AUDIENCE));
         let key_of = |id: &str, later: i64, claims: &Value, body: &[u8]| {
             let timestamp = (NOW + later).to_string();
             let token = GOOGLE.jwt(&header(), claims);
-            let headers = WebhookHeaders::new(id, &timestamp, &token).unwrap();
-            let delivery = verifier.verify_at(headers, body, now()).unwrap();
+            let attempt = Attempt::new(id, &timestamp, &token).unwrap();
+            let delivery = verifier.verify_at(attempt, body, now()).unwrap();
             delivery.idempotency_key().into_owned()
         };
         let with = |name: &str, value: Value| {
@@ -764,7 +774,7 @@ mod per_request {
 
     #[test]
     fn a_token_is_remembered_until_a_day_after_it_expires() {
-        let verifier = verifier(|per_request| per_request.audience(AUDIENCE));
+        let verifier = verifier(|keys| PerRequest::with_audience(keys, AUDIENCE));
         for (exp, seconds) in [
             (300, DAY + 600),
             (3600, DAY + 3660),
@@ -774,8 +784,8 @@ mod per_request {
             claims["exp"] = (NOW + exp).into();
             let timestamp = NOW.to_string();
             let token = GOOGLE.jwt(&header(), &claims);
-            let headers = WebhookHeaders::new("msg_1", &timestamp, &token).unwrap();
-            let delivery = verifier.verify_at(headers, b"", now()).unwrap();
+            let attempt = Attempt::new("msg_1", &timestamp, &token).unwrap();
+            let delivery = verifier.verify_at(attempt, b"", now()).unwrap();
             assert_eq!(
                 delivery.retention().as_secs(),
                 u64::try_from(seconds).unwrap()
@@ -952,7 +962,7 @@ mod per_request {
             }
             // Nor does a job token, or the lack of one, depend on what can't be read.
             let sent = Signer::v1a(&GOOGLE).sign("msg_1", now(), hostile);
-            let verifier = verifier(|per_request| per_request.job_tokens(tokens()));
+            let verifier = verifier(|keys| PerRequest::with_job_tokens(keys, tokens()));
             let error = verifier.verify_at(&sent, &sent.body, now()).unwrap_err();
             assert_eq!(error.code(), "unknown_origin", "{shown}");
         }
@@ -1000,7 +1010,7 @@ mod per_request {
         let mut body = event();
         body["user_metadata"] = JobTokens::user_metadata(&minted).into();
         let sent = Signer::v1a(&GOOGLE).sign("msg_1", now(), body.to_string());
-        let verifier = verifier(|per_request| per_request.job_tokens(JobTokens::new([8; 32])));
+        let verifier = verifier(|keys| PerRequest::with_job_tokens(keys, JobTokens::new([8; 32])));
         let error = verifier.verify_at(&sent, &sent.body, now()).unwrap_err();
         let shown = format!("{error} {error:?} {:?} {verifier:?}", tokens());
         assert!(!shown.contains(&minted[5..20]), "{shown}");

@@ -1,12 +1,13 @@
 //! Each slip is made, and has to be found; what is forged is not explained away.
-#![cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+#![cfg(feature = "_per-request")]
 
 use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use gemini_webhooks::{
-    Diagnosis, EventType, Finding, JobTokens, KeySet, PerRequest, Scheme, Secret, Verifier,
-    VerifierBuilder,
+    EventType, JobTokens, PerRequest, Scheme, Secret, Verifier,
+    diagnose::{Clues, Diagnosis, Finding},
+    keys::KeySet,
     testing::{SignedDelivery, Signer, SigningKeys, sample},
 };
 use serde_json::json;
@@ -59,7 +60,7 @@ fn a_good_delivery_has_no_finding() {
     let keys = KeySet::from_json(google.jwks().as_bytes()).unwrap();
     let verifier = Verifier::builder()
         .secret(secret(TEXT))
-        .per_request(PerRequest::new(keys).accept_any_sender())
+        .per_request(PerRequest::any_sender(keys))
         .build()
         .unwrap();
     let signers = [
@@ -69,7 +70,7 @@ fn a_good_delivery_has_no_finding() {
     ];
     for signer in signers {
         for event_type in EventType::KNOWN {
-            let sent = signer.sign("msg_1", now(), sample(&event_type));
+            let sent = signer.sign("msg_1", now(), sample(event_type));
             let diagnosis = diagnose(&verifier, &sent);
             assert_eq!((diagnosis.refusal, diagnosis.findings), (None, vec![]));
         }
@@ -78,12 +79,14 @@ fn a_good_delivery_has_no_finding() {
 
 #[test]
 fn what_is_forged_is_called_so() {
+    let clues = Clues::default()
+        .former_secret(secret(OTHER))
+        .secret_text(TEXT);
     let google = SigningKeys::generate();
     let keys = || KeySet::from_json(google.jwks().as_bytes()).unwrap();
     let verifier = Verifier::builder()
         .secret(secret(TEXT))
-        .former_secret(secret(OTHER))
-        .per_request(PerRequest::new(keys()).accept_any_sender())
+        .per_request(PerRequest::any_sender(keys()))
         .build()
         .unwrap();
     let unknown = SigningKeys::generate();
@@ -95,7 +98,7 @@ fn what_is_forged_is_called_so() {
     ];
     for signer in signers {
         let sent = signer.sign("msg_1", now(), body.clone());
-        let (found, shown) = finding(&diagnose(&verifier, &sent));
+        let (found, shown) = finding(&verifier.diagnose_with(&clues, sent.headers(), &sent.body));
         assert_eq!(found, Finding::Unexplained, "{shown}");
     }
     // One byte of the content is another: no way of writing it brings that back.
@@ -106,7 +109,7 @@ fn what_is_forged_is_called_so() {
     ] {
         let mut sent = signed(body.clone());
         sent.body = body.replacen(from, to, 1).into();
-        let (found, _) = finding(&diagnose(&verifier, &sent));
+        let (found, _) = finding(&verifier.diagnose_with(&clues, sent.headers(), &sent.body));
         assert_eq!(found, Finding::Unexplained);
     }
 }
@@ -120,7 +123,8 @@ fn clocks_that_differ() {
     ] {
         let sent = signed(sample(&"batch.failed".into()));
         let late = now() + time::Duration::seconds(seconds);
-        let diagnosis = verifier().diagnose_at(sent.headers(), &sent.body, late);
+        let clues = Clues::default().at(late);
+        let diagnosis = verifier().diagnose_with(&clues, sent.headers(), &sent.body);
         let (found, shown) = finding(&diagnosis);
         let Finding::ClockOff { seconds: found } = found else {
             panic!("{shown}")
@@ -131,7 +135,7 @@ fn clocks_that_differ() {
         // Late and forged is not a question of clocks.
         let mut forged = sent.clone();
         forged.body.push(b'x');
-        let diagnosis = verifier().diagnose_at(forged.headers(), &forged.body, late);
+        let diagnosis = verifier().diagnose_with(&clues, forged.headers(), &forged.body);
         assert_eq!(finding(&diagnosis).0, Finding::Unexplained);
     }
 }
@@ -249,7 +253,7 @@ fn a_body_that_was_written_again() {
 
     let google = SigningKeys::generate();
     let keys = KeySet::from_json(google.jwks().as_bytes()).unwrap();
-    let per_request = PerRequest::new(keys).job_tokens(JobTokens::new([7; 32]));
+    let per_request = PerRequest::with_job_tokens(keys, JobTokens::new([7; 32]));
     let verifier = Verifier::builder()
         .per_request(per_request)
         .build()
@@ -298,12 +302,12 @@ fn a_secret_that_is_misread() {
         (
             encoded(&format!(" 'v1,{TEXT}'\n")),
             signed_with(&key),
-            "quotation marks around it, and it begins with `v1,`",
+            "it has quotation marks: remove them, and it begins with `v1,`",
         ),
         (
             encoded("a plain text of a password\n"),
             signed_with(b"a plain text of a password"),
-            "not the key alone, and there is white space",
+            "not the key alone, and it has white space",
         ),
         (
             encoded("whsec_...............3frh"),
@@ -324,7 +328,11 @@ fn a_secret_that_is_misread() {
         ),
     ] {
         let verifier = configured(&configured_text);
+        // A secret does not keep its text.
         let (found, shown) = finding(&diagnose(&verifier, &sent));
+        assert_eq!(found, Finding::Unexplained, "{word}: {shown}");
+        let clues = Clues::default().secret_text(&configured_text);
+        let (found, shown) = finding(&verifier.diagnose_with(&clues, sent.headers(), &sent.body));
         assert!(
             matches!(found, Finding::SecretMisread { .. }),
             "{word}: {shown}"
@@ -346,13 +354,12 @@ fn a_secret_that_is_misread() {
 
 #[test]
 fn a_secret_of_before_the_rotation() {
-    let builder = || Verifier::builder().secret(secret(OTHER));
+    let verifier = configured(OTHER);
     let sent = signed(sample(&"batch.failed".into()));
-    let diagnose = |builder: VerifierBuilder| diagnose(&builder.build().unwrap(), &sent);
-    let diagnosis = diagnose(builder().former_secret(secret(TEXT)));
+    let diagnose = |clues: Clues| verifier.diagnose_with(&clues, sent.headers(), &sent.body);
+    let diagnosis = diagnose(Clues::default().former_secret(secret(TEXT)));
     assert_eq!(finding(&diagnosis).0, Finding::FormerSecret);
-    assert_eq!(finding(&diagnose(builder())).0, Finding::Unexplained);
-    let verifier = builder().former_secret(secret(TEXT)).build().unwrap();
+    assert_eq!(finding(&diagnose(Clues::default())).0, Finding::Unexplained);
     assert!(
         verifier.verify(&sent, &sent.body).is_err(),
         "it explains, and accepts nothing"
@@ -386,7 +393,7 @@ fn headers_of_svix() {
 fn schemes_for_which_nothing_is_configured() {
     let google = SigningKeys::generate();
     let keys = KeySet::from_json(google.jwks().as_bytes()).unwrap();
-    let with_keys = PerRequest::new(keys).accept_any_sender();
+    let with_keys = PerRequest::any_sender(keys);
     let with_keys = Verifier::builder().per_request(with_keys).build().unwrap();
     let body = sample(&"batch.failed".into());
     let v1a = Signer::v1a(&google).sign("msg_1", now(), body.clone());
@@ -416,7 +423,7 @@ fn a_key_set_that_is_old() {
     let google = SigningKeys::generate();
     let keys = || KeySet::from_json(google.jwks().as_bytes()).unwrap();
     let verifier = Verifier::builder()
-        .per_request(PerRequest::new(keys()).accept_any_sender())
+        .per_request(PerRequest::any_sender(keys()))
         .build()
         .unwrap();
     let next = SigningKeys::generate();
@@ -427,7 +434,8 @@ fn a_key_set_that_is_old() {
         Signer::jwt(&next, "https://example.com"),
     ] {
         let sent = signer.sign("msg_1", later, body.clone());
-        let diagnosis = verifier.diagnose_at(sent.headers(), &sent.body, later);
+        let clues = Clues::default().at(later);
+        let diagnosis = verifier.diagnose_with(&clues, sent.headers(), &sent.body);
         let (found, shown) = finding(&diagnosis);
         let Finding::KeySetOld { age } = found else {
             panic!("{shown}")

@@ -1,8 +1,8 @@
 //! Keys from a real HTTP server on loopback, which rotates them, fails and misbehaves.
-#![cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
 
 use std::{
     convert::Infallible,
+    error::Error as _,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -19,9 +19,9 @@ use axum::{
     routing::get,
 };
 use gemini_webhooks::{
-    Error, EventType, JwksEndpoint, PerRequest, RefreshedKeys, SharedKeySet, Verifier,
-    WebhookHeaders,
-    testing::{SignedDelivery, Signer, SigningKeys, sample},
+    Attempt, Error, EventType, PerRequest, Verifier,
+    keys::{JwksEndpoint, KeySet, RefreshedKeys, SharedKeySet},
+    testing::{Clock, SignedDelivery, Signer, SigningKeys, sample},
 };
 use serde_json::json;
 use time::OffsetDateTime;
@@ -51,6 +51,8 @@ struct Server {
     requests: AtomicUsize,
     unchanged: AtomicUsize,
     sent: AtomicUsize,
+    /// By which its keys age.
+    clock: Clock,
 }
 
 impl Server {
@@ -62,6 +64,7 @@ impl Server {
             requests: AtomicUsize::new(0),
             unchanged: AtomicUsize::new(0),
             sent: AtomicUsize::new(0),
+            clock: Clock::manual(OffsetDateTime::now_utc()),
         });
         let app = Router::new()
             .route("/jwks.json", get(answer))
@@ -81,7 +84,7 @@ impl Server {
 
     fn keys(&self) -> Arc<RefreshedKeys> {
         let endpoint = JwksEndpoint::new(&format!("{}/jwks.json", self.url)).unwrap();
-        Arc::new(RefreshedKeys::new(endpoint))
+        Arc::new(RefreshedKeys::new(endpoint).clock(self.clock.clone()))
     }
 }
 
@@ -133,7 +136,7 @@ async fn answer(
 }
 
 fn verifier(keys: SharedKeySet) -> Verifier {
-    let per_request = PerRequest::new(keys).accept_any_sender();
+    let per_request = PerRequest::any_sender(keys);
     Verifier::builder()
         .per_request(per_request)
         .build()
@@ -158,12 +161,11 @@ async fn rotated_keys_are_fetched_when_a_delivery_needs_them() {
     let server = Server::start(Mode::Serve(old.jwks())).await;
     let keys = server.keys();
     let verifier = verifier(keys.keys());
-    let start = Instant::now();
     assert_eq!(
         check(&verifier, &delivery(&old)).unwrap_err().code(),
         "keys_unavailable"
     );
-    assert!(keys.refresh_at(start).await.unwrap());
+    assert!(keys.refresh().await.unwrap());
     check(&verifier, &delivery(&old)).unwrap();
 
     server.now_does(Mode::Serve(new.jwks()));
@@ -172,18 +174,10 @@ async fn rotated_keys_are_fetched_when_a_delivery_needs_them() {
         (refused.code(), refused.is_refreshable()),
         ("signature_mismatch", true)
     );
-    assert!(
-        !keys
-            .refresh_after_at(&refused, start + MINUTE / 4)
-            .await
-            .unwrap(),
-        "too early"
-    );
-    assert!(
-        keys.refresh_after_at(&refused, start + MINUTE / 2)
-            .await
-            .unwrap()
-    );
+    server.clock.advance(MINUTE / 4);
+    assert!(!keys.refresh_after(&refused).await.unwrap(), "too early");
+    server.clock.advance(MINUTE / 4);
+    assert!(keys.refresh_after(&refused).await.unwrap());
     check(&verifier, &delivery(&new)).unwrap();
     assert!(
         check(&verifier, &delivery(&old)).is_err(),
@@ -198,9 +192,7 @@ async fn a_flood_of_unknown_keys_causes_one_fetch_per_cool_down() {
     let server = Server::start(Mode::Serve(google.jwks())).await;
     let keys = server.keys();
     let verifier = Arc::new(verifier(keys.keys()));
-    let start = Instant::now();
-    for cool_down in 0..3_u32 {
-        let now = start + cool_down * MINUTE / 2;
+    for cool_down in 0..3 {
         let mut floods = Vec::new();
         for _ in 0..8 {
             let (keys, verifier) = (Arc::clone(&keys), Arc::clone(&verifier));
@@ -215,20 +207,19 @@ async fn a_flood_of_unknown_keys_causes_one_fetch_per_cool_down() {
                     } else {
                         let header = json!({"alg": "RS256", "kid": format!("unknown-{number}")});
                         let token = format!("{}.e30.AAAA", base64_url(&header.to_string()));
-                        let headers = WebhookHeaders::new("msg_1", &timestamp, &token).unwrap();
-                        verifier.verify(headers, b"").unwrap_err()
+                        let attempt = Attempt::new("msg_1", &timestamp, &token);
+                        verifier.verify(attempt, b"").unwrap_err()
                     };
                     assert!(refused.is_refreshable(), "{refused}");
-                    runtime
-                        .block_on(keys.refresh_after_at(&refused, now))
-                        .unwrap();
+                    runtime.block_on(keys.refresh_after(&refused)).unwrap();
                 }
             }));
         }
         for flood in floods {
             flood.await.unwrap();
         }
-        assert_eq!(server.requests(), 1 + cool_down as usize);
+        assert_eq!(server.requests(), 1 + cool_down);
+        server.clock.advance(MINUTE / 2);
     }
     check(&verifier, &delivery(&google)).unwrap();
 }
@@ -244,8 +235,7 @@ async fn while_the_server_fails_the_old_keys_serve_on() {
     let server = Server::start(Mode::Serve(google.jwks())).await;
     let keys = server.keys();
     let verifier = verifier(keys.keys());
-    let mut now = Instant::now();
-    assert!(keys.refresh_at(now).await.unwrap());
+    assert!(keys.refresh().await.unwrap());
 
     let whole = google.jwks();
     let short_key = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"dG9vIHNob3J0"}]}"#;
@@ -279,12 +269,12 @@ async fn while_the_server_fails_the_old_keys_serve_on() {
         (Mode::Endless, "longer than 262144 bytes"),
     ] {
         server.now_does(mode);
-        now += 20 * MINUTE;
-        let error = keys.refresh_at(now).await.unwrap_err();
+        server.clock.advance(20 * MINUTE);
+        let error = keys.refresh().await.unwrap_err();
         let chain = format!("{error} {error:?}");
         assert!(chain.contains(reason), "{reason}: {chain}");
         check(&verifier, &delivery(&google)).unwrap();
-        assert!(!keys.refresh_at(now).await.unwrap(), "it backs off");
+        assert!(!keys.refresh().await.unwrap(), "it backs off");
     }
     // Of an endless document not much more is read than would be allowed: the rest of what was
     // sent lies in the buffers of the sockets.
@@ -296,7 +286,8 @@ async fn while_the_server_fails_the_old_keys_serve_on() {
 
     let next = SigningKeys::generate();
     server.now_does(Mode::Serve(next.jwks()));
-    assert!(keys.refresh_at(now + 20 * MINUTE).await.unwrap());
+    server.clock.advance(20 * MINUTE);
+    assert!(keys.refresh().await.unwrap());
     check(&verifier, &delivery(&next)).unwrap();
 }
 
@@ -311,7 +302,7 @@ async fn a_server_that_is_gone_costs_nothing_but_its_news() {
     let endpoint = JwksEndpoint::new(&format!("http://{gone}/jwks.json")).unwrap();
     let keys = RefreshedKeys::new(endpoint);
     keys.keys()
-        .replace(gemini_webhooks::KeySet::from_json(document.as_bytes()).unwrap());
+        .replace(KeySet::from_json(document.as_bytes()).unwrap());
     let error = keys.refresh().await.unwrap_err();
     assert!(error.to_string().contains("can't be fetched"), "{error}");
     check(&verifier(keys.keys()), &delivery(&google)).unwrap();
@@ -347,19 +338,24 @@ async fn caching_headers_are_honoured() {
     let cached = |etag| Mode::Cached(google.jwks(), "public, max-age=7200", etag);
     let server = Server::start(cached("\"one\"")).await;
     let keys = server.keys();
-    let start = Instant::now();
-    assert!(keys.refresh_at(start).await.unwrap());
-    assert!(!keys.refresh_at(start + 119 * MINUTE).await.unwrap());
-    assert!(keys.refresh_at(start + 120 * MINUTE).await.unwrap());
+    let clock = &server.clock;
+    assert!(keys.refresh().await.unwrap());
+    clock.advance(119 * MINUTE);
+    assert!(!keys.refresh().await.unwrap());
+    clock.advance(MINUTE);
+    assert!(keys.refresh().await.unwrap());
     assert_eq!(server.unchanged.load(Ordering::SeqCst), 1);
     check(&verifier(keys.keys()), &delivery(&google)).unwrap();
-    assert!(!keys.refresh_at(start + 239 * MINUTE).await.unwrap());
+    clock.advance(119 * MINUTE);
+    assert!(!keys.refresh().await.unwrap());
 
     // A document that could not be used must not be taken for the current one.
     server.now_does(Mode::Cached("{}".into(), "max-age=7200", "\"two\""));
-    assert!(keys.refresh_at(start + 240 * MINUTE).await.is_err());
+    clock.advance(MINUTE);
+    assert!(keys.refresh().await.is_err());
     server.now_does(cached("\"two\""));
-    assert!(keys.refresh_at(start + 300 * MINUTE).await.unwrap());
+    clock.advance(60 * MINUTE);
+    assert!(keys.refresh().await.unwrap());
     assert_eq!(server.unchanged.load(Ordering::SeqCst), 1);
 }
 
@@ -369,14 +365,14 @@ async fn verification_does_not_wait_for_a_refresh() {
     let server = Server::start(Mode::Serve(old.jwks())).await;
     let keys = server.keys();
     let verifier = verifier(keys.keys());
-    let start = Instant::now();
-    keys.refresh_at(start).await.unwrap();
+    keys.refresh().await.unwrap();
 
     let go_on = Arc::new(Notify::new());
     server.now_does(Mode::Wait(Arc::clone(&go_on), new.jwks()));
+    server.clock.advance(10 * MINUTE);
     let refreshing = {
         let keys = Arc::clone(&keys);
-        tokio::spawn(async move { keys.refresh_at(start + 10 * MINUTE).await })
+        tokio::spawn(async move { keys.refresh().await })
     };
     while server.requests() < 2 {
         tokio::task::yield_now().await;
@@ -385,10 +381,7 @@ async fn verification_does_not_wait_for_a_refresh() {
     check(&verifier, &delivery(&old)).unwrap();
     let refused = check(&verifier, &delivery(&new)).unwrap_err();
     assert!(
-        !keys
-            .refresh_after_at(&refused, start + 10 * MINUTE)
-            .await
-            .unwrap(),
+        !keys.refresh_after(&refused).await.unwrap(),
         "one at a time"
     );
     go_on.notify_one();
@@ -401,16 +394,12 @@ async fn a_refresh_that_is_dropped_is_made_up_for() {
     let google = SigningKeys::generate();
     let server = Server::start(Mode::Never).await;
     let keys = server.keys();
-    let start = Instant::now();
-    let dropped = tokio::time::timeout(Duration::from_millis(50), keys.refresh_at(start)).await;
+    let dropped = tokio::time::timeout(Duration::from_millis(50), keys.refresh()).await;
     assert!(dropped.is_err());
     server.now_does(Mode::Serve(google.jwks()));
-    assert!(!keys.refresh_at(start).await.unwrap(), "it backs off");
-    assert!(
-        keys.refresh_at(start + Duration::from_secs(1))
-            .await
-            .unwrap()
-    );
+    assert!(!keys.refresh().await.unwrap(), "it backs off");
+    server.clock.advance(Duration::from_secs(1));
+    assert!(keys.refresh().await.unwrap());
 }
 
 #[tokio::test]
@@ -425,12 +414,7 @@ async fn a_closure_is_a_source() {
     check(&verifier(keys.keys()), &delivery(&google)).unwrap();
     let failing =
         RefreshedKeys::new(|| async { Err::<Vec<u8>, _>(std::io::Error::other("no disk")) });
-    assert!(
-        failing
-            .refresh()
-            .await
-            .unwrap_err()
-            .to_string()
-            .contains("no disk")
-    );
+    let error = failing.refresh().await.unwrap_err();
+    assert_eq!(error.to_string(), "the key set can't be fetched");
+    assert_eq!(error.source().unwrap().to_string(), "no disk");
 }

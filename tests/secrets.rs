@@ -1,15 +1,18 @@
 //! Whatever is shown, whether by `Debug`, by an error or by a panic, shows no secret. What `tracing`
 //! is told has a test of its own (`tests/tracing.rs`).
-#![cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+#![cfg(feature = "_per-request")]
 
 use std::{
     fmt::{Debug, Display},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use gemini_webhooks::{
-    Error, JobTokens, KeySet, PerRequest, Receiver, Secret, SharedKeySet, Verifier, WebhookHeaders,
-    idempotency::MemoryStore,
+    Error, IntoAttempt, JobTokens, PerRequest, Receiver, Secret, SharedVerifier, Verifier,
+    diagnose::Clues,
+    keys::{KeySet, SharedKeySet},
+    store::MemoryStore,
     testing::{SignedDelivery, Signer, SigningKeys, sample},
 };
 use serde_json::{Value, json};
@@ -19,16 +22,33 @@ const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const FORMER: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const JOB_KEY: &str = "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k=";
 
-/// What must not be shown, not even 12 characters of it.
+/// What must not be shown, in pieces that nothing else has by chance.
 struct Secrets(Vec<String>);
 
 impl Secrets {
+    /// Any 12 characters of these texts.
+    fn of<'t>(texts: impl IntoIterator<Item = &'t str>) -> Self {
+        let texts = texts.into_iter().map(str::as_bytes);
+        let pieces = texts.flat_map(|text| text.windows(12));
+        let pieces = pieces.map(|piece| String::from_utf8(piece.to_vec()).unwrap());
+        Self(pieces.collect())
+    }
+
+    /// Any 6 bytes of these texts in base64, as `Debug` shows them. 12 characters would be fewer
+    /// than three bytes, and a public key may have the same.
+    fn and_bytes_of<'t>(mut self, texts: impl IntoIterator<Item = &'t str>) -> Self {
+        for text in texts {
+            let bytes = BASE64_STANDARD.decode(text).unwrap();
+            let pieces = bytes.windows(6).map(|piece| format!("{piece:?}"));
+            let pieces = pieces.map(|piece| piece.trim_matches(['[', ']']).to_owned());
+            self.0.extend(pieces);
+        }
+        self
+    }
+
     fn look(&self, what: &str, shown: &str) {
-        for secret in &self.0 {
-            let pieces = secret.as_bytes().windows(12);
-            for piece in pieces.map(|piece| str::from_utf8(piece).unwrap()) {
-                assert!(!shown.contains(piece), "{what} shows {piece:?}: {shown}");
-            }
+        for piece in &self.0 {
+            assert!(!shown.contains(piece), "{what} shows {piece:?}: {shown}");
         }
     }
 
@@ -40,12 +60,6 @@ impl Secrets {
         self.debug(error);
         self.look("Display", &error.to_string());
     }
-}
-
-/// A text in base64 as `Debug` shows its bytes.
-fn as_numbers(text: &str) -> String {
-    use base64::{Engine as _, prelude::BASE64_STANDARD};
-    format!("{:?}", BASE64_STANDARD.decode(text).unwrap())
 }
 
 fn signed(signer: &Signer, token: &str) -> SignedDelivery {
@@ -67,46 +81,54 @@ fn nothing_that_is_shown_shows_a_secret() {
         Signer::jwt(&google, "https://example.com"),
     ];
     let deliveries = signers.each_ref().map(|signer| signed(signer, &token));
-    let mut texts: Vec<String> = [&SECRET[6..], &FORMER[6..], JOB_KEY, &token[5..]]
-        .map(Into::into)
-        .into();
-    texts.extend([&SECRET[6..], &FORMER[6..], JOB_KEY].map(as_numbers));
+    let mut texts = vec![&SECRET[6..], &FORMER[6..], JOB_KEY, &token[5..]];
     for sent in &deliveries {
         // Of a JWT, the header is the same for everybody.
-        let signature = sent.signature.rsplit([',', '.']).next().unwrap();
-        texts.push(signature.to_owned());
+        texts.extend(sent.signature.rsplit([',', '.']).next());
     }
-    let secrets = Secrets(texts);
+    let keys_as_bytes = [&SECRET[6..], &FORMER[6..], JOB_KEY];
+    let secrets = Secrets::of(texts).and_bytes_of(keys_as_bytes);
 
     let builder = || {
         Verifier::builder()
             .secret(secret())
-            .former_secret(Secret::parse(FORMER).unwrap())
-            .per_request(PerRequest::new(keys()).job_tokens(tokens()))
+            .named_secret("nightly", secret())
+            .per_request(PerRequest::with_job_tokens(keys(), tokens()))
     };
+    let clues = Clues::default()
+        .secret_text(SECRET)
+        .secret_text(FORMER)
+        .former_secret(Secret::parse(FORMER).unwrap());
+    secrets.debug(&clues);
     secrets.debug(&secret());
     secrets.debug(&tokens());
-    secrets.debug(&PerRequest::new(keys()).job_tokens(tokens()));
+    secrets.debug(&PerRequest::with_job_tokens(keys(), tokens()));
     secrets.debug(&SharedKeySet::from(keys()));
     secrets.debug(&builder());
     let verifier = builder().build().unwrap();
     secrets.debug(&verifier);
-    secrets.debug(&Receiver::new(builder().build().unwrap()).store(MemoryStore::default()));
+    secrets.debug(&SharedVerifier::from(verifier.clone()));
+    let receiver = Receiver::builder(verifier.clone(), MemoryStore::default());
+    secrets.debug(&receiver);
+    secrets.debug(&receiver.build().unwrap());
     secrets.debug(&google);
     for signer in &signers {
         secrets.debug(signer);
     }
 
     for sent in &deliveries {
-        secrets.debug(&WebhookHeaders::try_from(sent).unwrap());
+        secrets.debug(&sent.into_attempt().unwrap());
+        let uri = format!("/webhook?job={token}");
+        secrets.debug(&sent.into_attempt().unwrap().with_uri(&uri));
         secrets.debug(&verifier.verify(sent, &sent.body).unwrap());
+        secrets.debug(&verifier.verify(sent, &sent.body).unwrap().into_owned());
         let mut wrong = [sent.clone(), sent.clone(), sent.clone()];
         wrong[0].body.push(b'x');
         wrong[1].id.push('.');
         wrong[2].timestamp = "1".into();
         let others = JobTokens::new([8; 32]);
         let foreign = Verifier::builder()
-            .per_request(PerRequest::new(keys()).job_tokens(others))
+            .per_request(PerRequest::with_job_tokens(keys(), others))
             .build()
             .unwrap();
         for sent in wrong.iter().chain([sent]) {
@@ -115,7 +137,8 @@ fn nothing_that_is_shown_shows_a_secret() {
                 if let Some(refusal) = refusal {
                     secrets.error(&refusal);
                 }
-                let diagnosis = verifier.diagnose(sent.headers(), &sent.body);
+                secrets.error(&verifier.diagnose(sent.headers(), &sent.body));
+                let diagnosis = verifier.diagnose_with(&clues, sent.headers(), &sent.body);
                 secrets.error(&diagnosis);
             }
         }
@@ -124,7 +147,7 @@ fn nothing_that_is_shown_shows_a_secret() {
 
 #[test]
 fn what_can_not_be_configured_is_not_shown() {
-    let secrets = Secrets(vec![SECRET[6..].into(), JOB_KEY.into()]);
+    let secrets = Secrets::of([&SECRET[6..], JOB_KEY]);
     for slip in [
         format!("\"{SECRET}\""),
         format!("{SECRET}\n"),
@@ -136,7 +159,11 @@ fn what_can_not_be_configured_is_not_shown() {
         SECRET[..20].into(),
     ] {
         secrets.error(&Secret::parse(&slip).unwrap_err());
+        secrets.error(&slip.parse::<Secret>().unwrap_err());
+        secrets.error(&serde_json::from_value::<Secret>(slip.clone().into()).unwrap_err());
         secrets.error(&JobTokens::parse(&slip).unwrap_err());
+        secrets.error(&slip.parse::<JobTokens>().unwrap_err());
+        secrets.error(&serde_json::from_value::<JobTokens>(slip.clone().into()).unwrap_err());
         secrets.error(&KeySet::from_public_keys([&slip]).unwrap_err());
     }
     for slip in [&JOB_KEY[..20], &format!("{JOB_KEY}\n")] {
@@ -152,7 +179,7 @@ fn what_can_not_be_configured_is_not_shown() {
 
 #[test]
 fn a_panic_shows_no_secret() {
-    let secrets = Secrets(vec![SECRET[6..].into()]);
+    let secrets = Secrets::of([&SECRET[6..]]);
     let keys = SigningKeys::generate();
     let panics: [Box<dyn Fn()>; 2] = [
         Box::new(|| drop(Secret::parse(&format!("{SECRET} ")).unwrap())),

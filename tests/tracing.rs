@@ -1,5 +1,5 @@
 //! What `tracing` is told of a delivery.
-#![cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+#![cfg(feature = "_per-request")]
 
 use std::{
     io::{self, Write},
@@ -7,8 +7,10 @@ use std::{
 };
 
 use gemini_webhooks::{
-    JobTokens, KeySet, PerRequest, Received, Receiver, Secret, Verifier,
-    idempotency::MemoryStore,
+    JobTokens, PerRequest, Receiver, Secret, Verifier,
+    keys::KeySet,
+    receiver::Received,
+    store::MemoryStore,
     testing::{SignedDelivery, Signer, SigningKeys, sample},
 };
 use serde_json::Value;
@@ -39,12 +41,12 @@ impl Write for Log {
 }
 
 async fn handle(receiver: &Receiver, sent: &SignedDelivery, fails: bool) {
-    let handler = async |delivery: Received<'_>| {
+    let handler = async |received: Received<'_>| {
         tracing::info!("in the handler");
-        assert!(!delivery.payload().is_empty());
+        assert!(!received.delivery().payload().is_empty());
         if fails { Err("hunter2") } else { Ok(()) }
     };
-    receiver.handle(sent, &sent.body, handler).await;
+    let _ = receiver.handle(sent, &sent.body, handler).await;
 }
 
 #[tokio::test]
@@ -64,10 +66,12 @@ async fn each_delivery_has_a_span_without_secrets() {
     let secret = Secret::parse(SECRET).unwrap();
     let verifier = Verifier::builder()
         .secret(Secret::parse(SECRET).unwrap())
-        .per_request(PerRequest::new(keys).job_tokens(tokens))
+        .per_request(PerRequest::with_job_tokens(keys, tokens))
         .build()
         .unwrap();
-    let receiver = Receiver::new(verifier).store(MemoryStore::default());
+    let receiver = Receiver::builder(verifier, MemoryStore::default())
+        .build()
+        .unwrap();
     let mut event: Value = serde_json::from_str(&sample(&"batch.failed".into())).unwrap();
     event["user_metadata"] = JobTokens::user_metadata(&token).into();
     let body = event.to_string();

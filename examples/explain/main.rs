@@ -16,7 +16,11 @@ mod request;
 use std::{error::Error as StdError, fs, io::Read as _, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
-use gemini_webhooks::{Diagnosis, Finding, JobTokens, KeySet, PerRequest, Secret, Verifier};
+use gemini_webhooks::{
+    JobTokens, PerRequest, Secret, Verifier,
+    diagnose::{Clues, Diagnosis, Finding},
+    keys::KeySet,
+};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use request::Request;
@@ -75,22 +79,18 @@ fn verifier(options: &Options) -> Result<Verifier, BoxError> {
     for text in &options.secret {
         verifier = verifier.secret(Secret::parse(text)?);
     }
-    for text in &options.former_secret {
-        verifier = verifier.former_secret(Secret::parse(text)?);
-    }
     if let Some(file) = &options.jwks {
         let document = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        let mut per_request = PerRequest::new(KeySet::from_json(&document)?);
-        if let Some(key) = &options.job_token_key {
-            per_request = per_request.job_tokens(JobTokens::parse(key)?);
-        }
-        if let Some(audience) = &options.audience {
-            per_request = per_request.audience(audience);
-        }
-        if options.job_token_key.is_none() && options.audience.is_none() {
-            per_request = per_request.accept_any_sender();
-        }
-        verifier = verifier.per_request(per_request);
+        let keys = KeySet::from_json(&document)?;
+        let tokens = options.job_token_key.as_deref().map(JobTokens::parse);
+        verifier = verifier.per_request(match (tokens.transpose()?, &options.audience) {
+            (Some(tokens), None) => PerRequest::with_job_tokens(keys, tokens),
+            (None, Some(audience)) => PerRequest::with_audience(keys, audience),
+            (Some(tokens), Some(audience)) => {
+                PerRequest::with_job_tokens(keys, tokens).audience(audience)
+            }
+            (None, None) => PerRequest::any_sender(keys),
+        });
     }
     if options.secret.is_empty() && options.jwks.is_none() {
         return Err("give the receiver's --secret, or --jwks, or both".into());
@@ -112,17 +112,35 @@ fn requests(options: &Options) -> Result<Vec<Request>, BoxError> {
     requests.map_err(|error| format!("{name}: {error}").into())
 }
 
-fn explain(verifier: &Verifier, request: &Request, at: Option<OffsetDateTime>) -> Diagnosis {
-    let headers = request.headers.iter().map(|(name, value)| (name, value));
-    match at.or(request.arrived_at) {
-        Some(arrived_at) => verifier.diagnose_at(headers, &request.body, arrived_at),
-        None => verifier.diagnose(headers, &request.body),
+/// The secrets of before a rotation.
+fn former_secrets(options: &Options) -> Result<Vec<Secret>, BoxError> {
+    let secrets = options.former_secret.iter();
+    let secrets = secrets.map(|text| Ok(Secret::parse(text)?));
+    secrets.collect()
+}
+
+fn explain(
+    options: &Options,
+    verifier: &Verifier,
+    former_secrets: &[Secret],
+    request: &Request,
+) -> Diagnosis {
+    let texts = options.secret.iter();
+    let clues = texts.fold(Clues::default(), |clues, text| clues.secret_text(text));
+    let former = former_secrets.iter().cloned();
+    let mut clues = former.fold(clues, Clues::former_secret);
+    if let Some(arrived_at) = options.at.or(request.arrived_at) {
+        clues = clues.at(arrived_at);
     }
+    let headers = request.headers.iter().map(|(name, value)| (name, value));
+    verifier.diagnose_with(&clues, headers, &request.body)
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let verifier = verifier(&options).unwrap_or_else(|misuse| {
+    let prepared =
+        verifier(&options).and_then(|verifier| Ok((verifier, former_secrets(&options)?)));
+    let (verifier, former_secrets) = prepared.unwrap_or_else(|misuse| {
         Options::command()
             .error(ErrorKind::ValueValidation, misuse)
             .exit()
@@ -137,7 +155,7 @@ fn main() -> ExitCode {
     let several = requests.len() > 1;
     let mut status = ExitCode::SUCCESS;
     for (position, request) in requests.iter().enumerate() {
-        let diagnosis = explain(&verifier, request, options.at);
+        let diagnosis = explain(&options, &verifier, &former_secrets, request);
         if several {
             println!("request {}:", position + 1);
         }

@@ -5,7 +5,7 @@ pub mod reference;
 
 use std::sync::LazyLock;
 
-use gemini_webhooks::{JobTokens, KeySet, PerRequest, Secret, Verifier};
+use gemini_webhooks::{JobTokens, PerRequest, Secret, Verifier, keys::KeySet};
 use time::OffsetDateTime;
 
 pub const NOW: i64 = 1_780_000_000;
@@ -27,9 +27,8 @@ pub fn now() -> OffsetDateTime {
 /// With secrets, keys and everything that is checked of a token.
 pub static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
     let keys = KeySet::from_json(JWKS.as_bytes()).unwrap();
-    let per_request = PerRequest::new(keys)
-        .audience("https://my-api.com/gemini-webhook-dynamic")
-        .job_tokens(JobTokens::new([7; 32]));
+    let per_request = PerRequest::with_job_tokens(keys, JobTokens::new([7; 32]))
+        .audience("https://my-api.com/gemini-webhook-dynamic");
     let builder = SECRETS.iter().fold(Verifier::builder(), |builder, text| {
         builder.secret(Secret::parse(text).unwrap())
     });

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use fuzz::reference;
-use gemini_webhooks::{KeySet, PerRequest, Secret, Verifier, WebhookHeaders};
+use gemini_webhooks::{Attempt, PerRequest, Secret, Verifier, keys::KeySet};
 use libfuzzer_sys::fuzz_target;
 
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
@@ -18,7 +18,7 @@ static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
         .fold(Verifier::builder(), |builder, text| {
             builder.secret(Secret::parse(text).unwrap())
         });
-    let any_sender = PerRequest::new(keys).accept_any_sender();
+    let any_sender = PerRequest::any_sender(keys);
     builder.per_request(any_sender).build().unwrap()
 });
 
@@ -29,9 +29,8 @@ fuzz_target!(|data: &[u8]| {
     let Some(expected) = reference::verify(id, timestamp, &signature, body) else {
         return;
     };
-    let found = WebhookHeaders::new(id, timestamp, &signature)
-        .and_then(|headers| VERIFIER.verify_at(headers, body, fuzz::now()));
-    match found {
+    let attempt = Attempt::new(id, timestamp, &signature);
+    match VERIFIER.verify_at(attempt, body, fuzz::now()) {
         Ok(delivery) => {
             assert_eq!(expected, "ok");
             assert_eq!((delivery.id().as_bytes(), delivery.payload()), (id, body));

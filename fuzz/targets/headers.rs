@@ -1,7 +1,7 @@
 //! Any headers: lines of `name: value`, as pairs and as a map. Neither panics, both agree.
 #![no_main]
 
-use gemini_webhooks::WebhookHeaders;
+use gemini_webhooks::{Attempt, IntoAttempt as _};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 
@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
             Some((name, value))
         })
         .collect();
-    let as_pairs = WebhookHeaders::from_pairs(
+    let as_pairs = Attempt::from_pairs(
         pairs
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_bytes())),
@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
     for (name, value) in &pairs {
         map.append(name, value.clone());
     }
-    let as_map = WebhookHeaders::try_from(&map);
+    let as_map = (&map).into_attempt();
     match (as_pairs, as_map) {
         (Ok(pairs), Ok(map)) => {
             assert_eq!(pairs.id(), map.id());

@@ -1,7 +1,7 @@
 //! Any key set: it is refused, or has 1 to 32 keys, and what is skipped is bounded.
 #![no_main]
 
-use gemini_webhooks::KeySet;
+use gemini_webhooks::keys::KeySet;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

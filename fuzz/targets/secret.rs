@@ -1,7 +1,7 @@
 //! Any text as a secret, a key for job tokens and a public key; and what is said shows none of it.
 #![no_main]
 
-use gemini_webhooks::{JobTokens, KeySet, Secret};
+use gemini_webhooks::{JobTokens, Secret, keys::KeySet};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -4,47 +4,53 @@ use http::{
     HeaderMap, HeaderName, Response,
     header::{DATE, RETRY_AFTER},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, Error as _},
+};
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
-/// Why a request of the configuration side did not succeed.
+/// A failure that the service's answer to a request reports, or an answer that can't be read.
+///
+/// Neither `Display` nor the source shows a signing secret or a job token.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
-    /// The service refused it (`google.rpc.Status`).
+    /// The service refused the request (`google.rpc.Status`).
     #[error("the service answers {http_status} {status}: {message}")]
     #[non_exhaustive]
     Refused {
         /// The HTTP status code.
         http_status: u16,
-        /// The number in the body of the answer, which is the HTTP status code mostly.
+        /// The code in the body of the answer, usually the HTTP status code.
         code: Option<i64>,
-        /// The name of the error, such as `INVALID_ARGUMENT`; empty where the answer has none.
+        /// The name of the error, such as `INVALID_ARGUMENT`; empty if the answer has none.
         status: String,
-        /// The service's words, or the beginning of an answer that is not in its form.
+        /// The service's message, or the first 200 characters of an answer in another form. Signing
+        /// secrets and job tokens are cut after their prefix.
         message: String,
-        /// More of it, in forms of its own.
+        /// The details, each an object with a type of its own, as they were received.
         details: Vec<Value>,
-        /// How long to wait before the next try (`Retry-After`, RFC 9110).
+        /// The time to wait before the next attempt (`Retry-After`, RFC 9110).
         retry_after: Option<Duration>,
     },
-    /// The answer is not of the form that is documented.
-    #[error("the service's answer {http_status} can't be read: {source}")]
+    /// The service accepted the request, but its answer is not of the documented form.
+    #[error("the service's answer {http_status} is not of the documented form")]
     #[non_exhaustive]
     Unreadable {
         /// The HTTP status code.
         http_status: u16,
-        /// What was found and what was expected.
+        /// The first fault and its place, without the text that was found there.
         source: serde_json::Error,
     },
 }
 
-/// Reads the answer to a request that is answered with nothing: a ping, a deletion.
+/// Reads the answer to a request that returns nothing: a ping or a deletion.
 ///
 /// # Errors
 ///
-/// [`ApiError::Refused`].
+/// [`ApiError::Refused`] if the status is not a 2xx.
 pub fn acknowledged(response: &Response<impl AsRef<[u8]>>) -> Result<(), ApiError> {
     if response.status().is_success() {
         return Ok(());
@@ -56,10 +62,39 @@ pub(super) fn read<T: DeserializeOwned>(
     response: &Response<impl AsRef<[u8]>>,
 ) -> Result<T, ApiError> {
     acknowledged(response)?;
-    serde_json::from_slice(response.body().as_ref()).map_err(|source| ApiError::Unreadable {
+    serde_json::from_slice(response.body().as_ref()).map_err(|error| ApiError::Unreadable {
         http_status: response.status().as_u16(),
-        source,
+        source: without_text(error),
     })
+}
+
+/// Leaves out the text that `serde_json` found where another type belongs: it may be a signing
+/// secret.
+fn without_text(error: serde_json::Error) -> serde_json::Error {
+    let message = error.to_string();
+    // The text is quoted, and its own quotation marks are escaped.
+    let Some((before, rest)) = message.split_once('"') else {
+        return error;
+    };
+    let after = rest.rsplit_once('"').map_or("", |(_, after)| after);
+    serde_json::Error::custom(format!("{before}\"..\"{after}"))
+}
+
+/// Cuts signing secrets and job tokens after their prefix. The service may quote the address that
+/// it refuses, and a proxy the whole request.
+fn without_secrets(text: &str) -> String {
+    let in_secret = |c: char| c.is_ascii_alphanumeric() || "+/=-_".contains(c);
+    ["whsec_", "gwj1_"]
+        .iter()
+        .fold(text.to_owned(), |text, prefix| {
+            let mut parts = text.split(prefix);
+            let first = parts.next().unwrap_or_default().to_owned();
+            parts.fold(first, |shown, part| {
+                let rest = part.trim_start_matches(in_secret);
+                let cut = if rest.len() < part.len() { ".." } else { "" };
+                shown + prefix + cut + rest
+            })
+        })
 }
 
 #[derive(Deserialize)]
@@ -98,13 +133,14 @@ fn refusal(response: &Response<impl AsRef<[u8]>>) -> ApiError {
         http_status: response.status().as_u16(),
         code,
         status,
-        message,
+        message: without_secrets(&message),
         details,
         retry_after: retry_after(response.headers()),
     }
 }
 
-/// Seconds, or a date, which counts from that of the answer: the service's clock on both sides.
+/// Reads seconds, or a date. A date counts from the answer's own `Date`, so that only the service's
+/// clock matters.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name)?.to_str().ok();
     let wait = text(RETRY_AFTER)?;
@@ -120,6 +156,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::configure::Webhook;
 
     fn answer(status: u16, headers: &[(&str, &str)], body: &'static str) -> ApiError {
         let mut response = Response::builder().status(status);
@@ -163,6 +200,80 @@ mod tests {
         for body in ["", "{}", "[]", r#"{"error":7}"#, r#"{"error":{}}"#] {
             assert!(answer(500, &[], body).to_string().contains("500"));
         }
+    }
+
+    /// Loggers print an error and then its sources.
+    fn chain(error: &dyn std::error::Error) -> Vec<String> {
+        let sources = std::iter::successors(Some(error), |error| error.source());
+        sources.map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_chain_of_errors_says_nothing_twice() {
+        let unreadable =
+            |body: &'static str| read::<Webhook>(&Response::new(body)).expect_err(body);
+        for (error, length) in [
+            (answer(404, &[], r#"{"error":{"message":"gone"}}"#), 1),
+            (answer(502, &[], "<html>"), 1),
+            (unreadable(""), 2),
+            (unreadable(r#"{"id":7}"#), 2),
+            (unreadable(r#"{"id":"wh_1"}"#), 2),
+        ] {
+            let chain = chain(&error);
+            assert_eq!(chain.len(), length, "{chain:?}");
+            for (index, said) in chain.iter().enumerate() {
+                let others = chain.iter().skip(index + 1);
+                assert!(!said.is_empty(), "{chain:?}");
+                for other in others {
+                    assert!(!said.contains(other) && !other.contains(said), "{chain:?}");
+                }
+            }
+        }
+        assert_eq!(
+            chain(&unreadable("{\n\"id\":\"wh_1\"}")),
+            [
+                "the service's answer 200 is not of the documented form",
+                "missing field `uri` at line 2 column 12",
+            ]
+        );
+    }
+
+    #[test]
+    fn no_error_shows_a_secret() {
+        let secret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+        let refused = [
+            format!("not {secret}, whsec_...3frh or {secret}"),
+            format!(
+                r#"{{"error":{{"message":"no https://e.com/?job=gwj1_C2FV-_C2FV, {secret}"}}}}"#
+            ),
+        ];
+        let refused = refused.map(|body| answer(400, &[], body.leak()));
+        assert!(
+            refused[0]
+                .to_string()
+                .ends_with(": not whsec_.., whsec_...3frh or whsec_..")
+        );
+        assert!(
+            refused[1]
+                .to_string()
+                .ends_with(": no https://e.com/?job=gwj1_.., whsec_..")
+        );
+        let unreadable = [
+            format!("\"{secret}\""),
+            format!(r#""\"{secret}\" ""#),
+            format!(r#"{{"id":"a","uri":"u","new_signing_secret":["{secret}"]}}"#),
+            format!(r#"{{"id":"a","uri":"u","signing_secrets":["{secret}"]}}"#),
+            format!(r#"{{"id":"a","uri":"u","signing_secrets":"{secret}"}}"#),
+            format!(r#"{{"id":"a","uri":"u","create_time":"{secret}"}}"#),
+        ];
+        let unreadable = unreadable.map(|body| read::<Webhook>(&Response::new(body)).unwrap_err());
+        for error in refused.iter().chain(&unreadable) {
+            let shown = format!("{error:?} {:?}", chain(error));
+            assert!(!shown.contains("C2FV"), "{shown}");
+        }
+        let place = chain(&unreadable[0]).remove(1);
+        let expected = "invalid type: string \"..\", expected struct Webhook at line 1 column 40";
+        assert_eq!(place, expected);
     }
 
     #[test]

@@ -3,16 +3,16 @@ use std::fmt;
 use http::Response;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::{
     api_error::{ApiError, read},
-    uri,
+    request_error::RequestError,
 };
-use crate::{error::ConfigError, event::EventType, secret::Secret};
+use crate::{address, error::ConfigError, event::EventType, hmac_v1::Secret, rfc3339};
 
-/// A project-level webhook that is to be created.
+/// A project-level webhook to create.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[must_use]
 pub struct NewWebhook {
@@ -23,15 +23,16 @@ pub struct NewWebhook {
 }
 
 impl NewWebhook {
-    /// Sends deliveries to an address: absolute, HTTPS (HTTP on the loopback interface, for
-    /// development), without credentials and without a fragment.
+    /// Sends the deliveries to this address: absolute, HTTPS (or HTTP on the loopback interface,
+    /// for development), without credentials and without a fragment.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::InvalidUri`].
-    pub fn new(uri: impl Into<String>) -> Result<Self, ConfigError> {
+    /// [`RequestError::InvalidUri`] if the address has another form, or one that URI parsers read
+    /// differently, such as `http://127.1/`.
+    pub fn new(uri: impl Into<String>) -> Result<Self, RequestError> {
         let uri = uri.into();
-        uri::check(&uri)?;
+        address::parse(&uri).map_err(RequestError::invalid_uri)?;
         Ok(Self {
             name: None,
             uri,
@@ -39,7 +40,7 @@ impl NewWebhook {
         })
     }
 
-    /// Gives it a name, for people.
+    /// Sets the name, a label for people.
     pub fn name(self, name: impl Into<String>) -> Self {
         Self {
             name: Some(name.into()),
@@ -47,7 +48,7 @@ impl NewWebhook {
         }
     }
 
-    /// Subscribes to a type of event. Without any, [`WebhookService::create`] refuses it.
+    /// Subscribes to an event type. [`WebhookService::create`] requires at least one.
     ///
     /// [`WebhookService::create`]: super::WebhookService::create
     pub fn subscribe(mut self, event_type: impl Into<EventType>) -> Self {
@@ -55,17 +56,17 @@ impl NewWebhook {
         self
     }
 
-    pub(super) fn check(&self) -> Result<&Self, ConfigError> {
+    pub(super) fn validate(&self) -> Result<&Self, RequestError> {
         match self.subscribed_events.as_slice() {
-            [] => Err(ConfigError::InvalidRequest {
-                reason: "a webhook subscribes to one type of event at least",
+            [] => Err(RequestError::InvalidRequest {
+                reason: "the webhook subscribes to no event type, at least one is expected",
             }),
             _ => Ok(self),
         }
     }
 }
 
-/// What is to change of a webhook: what is not set stays as it is.
+/// Changes to a webhook. Members that are not set stay as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[must_use]
 pub struct WebhookUpdate {
@@ -92,17 +93,17 @@ impl WebhookUpdate {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::InvalidUri`].
-    pub fn uri(self, uri: impl Into<String>) -> Result<Self, ConfigError> {
+    /// [`RequestError::InvalidUri`] as for [`NewWebhook::new`].
+    pub fn uri(self, uri: impl Into<String>) -> Result<Self, RequestError> {
         let uri = uri.into();
-        uri::check(&uri)?;
+        address::parse(&uri).map_err(RequestError::invalid_uri)?;
         Ok(Self {
             uri: Some(uri),
             ..self
         })
     }
 
-    /// Puts other types of events in the place of those that were subscribed.
+    /// Replaces the subscribed event types.
     pub fn subscribed_events(self, events: impl IntoIterator<Item = EventType>) -> Self {
         Self {
             subscribed_events: Some(events.into_iter().collect()),
@@ -110,8 +111,8 @@ impl WebhookUpdate {
         }
     }
 
-    /// Enables or disables it, for instance again after it was
-    /// [disabled](WebhookState::DisabledDueToFailedDeliveries) for failing.
+    /// Enables or disables the webhook, for example to enable it after the service
+    /// [disabled](WebhookState::DisabledDueToFailedDeliveries) it.
     pub fn state(self, state: WebhookState) -> Self {
         Self {
             state: Some(state),
@@ -119,8 +120,8 @@ impl WebhookUpdate {
         }
     }
 
-    /// The members that are set, as `update_mask` names them.
-    pub(super) fn mask(&self) -> Result<String, ConfigError> {
+    /// Returns the names of the members that are set, for `update_mask`.
+    pub(super) fn mask(&self) -> Result<String, RequestError> {
         let members = [
             ("name", self.name.is_some()),
             ("uri", self.uri.is_some()),
@@ -130,7 +131,7 @@ impl WebhookUpdate {
         let set = members.into_iter().filter(|(_, is_set)| *is_set);
         let set: Vec<&str> = set.map(|(name, _)| name).collect();
         if set.is_empty() {
-            return Err(ConfigError::InvalidRequest {
+            return Err(RequestError::InvalidRequest {
                 reason: "the update changes nothing",
             });
         }
@@ -138,22 +139,23 @@ impl WebhookUpdate {
     }
 }
 
-/// Whether a webhook gets deliveries.
+/// The state of a webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WebhookState {
-    /// It does.
+    /// It receives deliveries.
     Enabled,
-    /// It does not, since somebody said so.
+    /// It receives no deliveries, because a user disabled it.
     Disabled,
-    /// It does not, since too many failed. What was lost meanwhile does not come again.
+    /// It receives no deliveries, because too many have failed. Deliveries missed in this state are
+    /// not sent later.
     DisabledDueToFailedDeliveries,
     /// A state that this crate does not know.
     Unknown(String),
 }
 
 impl WebhookState {
-    /// The state's name, in lower case.
+    /// Returns the state's name: in lower case, or as it was received if it is unknown.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -197,33 +199,33 @@ impl<'de> Deserialize<'de> for WebhookState {
     }
 }
 
-/// A project-level webhook, as the service knows it.
+/// A project-level webhook, as the service describes it.
 #[derive(Debug, Clone, Deserialize)]
 #[non_exhaustive]
 pub struct Webhook {
-    /// Its id.
+    /// The id.
     pub id: String,
-    /// Its name, for people.
+    /// The name, a label for people.
     #[serde(default)]
     pub name: Option<String>,
-    /// Where its deliveries go.
+    /// The address that its deliveries are sent to.
     pub uri: String,
-    /// The types of events that it hears of.
+    /// The subscribed event types.
     #[serde(default, alias = "subscribedEvents")]
     pub subscribed_events: Vec<EventType>,
-    /// Whether it gets deliveries.
+    /// The state; `None` if the answer has none.
     #[serde(default)]
     pub state: Option<WebhookState>,
-    /// When it was created (UTC).
+    /// The time of its creation (UTC).
     #[serde(default, alias = "createTime", deserialize_with = "time")]
     pub create_time: Option<OffsetDateTime>,
-    /// When it was last changed (UTC).
+    /// The time of its last change (UTC).
     #[serde(default, alias = "updateTime", deserialize_with = "time")]
     pub update_time: Option<OffsetDateTime>,
-    /// The secrets that sign its deliveries: two, while a rotation is going on.
+    /// The secrets that sign its deliveries: two during a rotation.
     #[serde(default, alias = "signingSecrets")]
     pub signing_secrets: Vec<SigningSecret>,
-    /// Its signing secret, in the answer to its creation alone.
+    /// The signing secret, only in the answer to the creation.
     #[serde(default, alias = "newSigningSecret")]
     pub new_signing_secret: Option<NewSigningSecret>,
     /// Members that this crate does not know.
@@ -232,45 +234,49 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Reads the answer to a creation, a look-up or an update.
+    /// Reads the answer to [`create`](super::WebhookService::create),
+    /// [`get`](super::WebhookService::get) or [`update`](super::WebhookService::update).
     ///
     /// # Errors
     ///
-    /// [`ApiError`].
+    /// [`ApiError::Refused`] if the status is not a 2xx, [`ApiError::Unreadable`] if the answer is
+    /// not of the documented form.
     pub fn from_response(response: &Response<impl AsRef<[u8]>>) -> Result<Self, ApiError> {
         read(response)
     }
 }
 
-/// What can be known of a signing secret later on.
+/// The public part of a signing secret that the service has shown before.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct SigningSecret {
-    /// Its end, such as `whsec_...3frh`: enough to recognize it, and no secret.
+    /// The prefix and the last characters, such as `whsec_...3frh`: enough to recognize the secret,
+    /// not enough to sign.
     #[serde(default, alias = "truncatedSecret")]
     pub truncated_secret: String,
-    /// When it is no longer used (UTC), after a rotation.
+    /// The time at which it stops signing (UTC), after a rotation.
     #[serde(default, alias = "expireTime", deserialize_with = "time")]
     pub expire_time: Option<OffsetDateTime>,
 }
 
-/// A signing secret that is shown this once. It is wiped from memory when dropped, and no `Debug`
-/// output shows it.
+/// A signing secret that the service shows only once.
+///
+/// It is zeroized on drop, and `Debug` does not show it.
 #[derive(Clone)]
 pub struct NewSigningSecret(Zeroizing<String>);
 
 impl NewSigningSecret {
-    /// The secret (`whsec_...`), to be kept where secrets are kept.
+    /// Returns the secret's text (`whsec_...`), to store with your other secrets.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The secret, for a verifier.
+    /// Parses the secret, for a verifier.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::InvalidSecret`].
+    /// [`ConfigError::InvalidSecret`] if the service returned something else.
     pub fn parse(&self) -> Result<Secret, ConfigError> {
         Secret::parse(&self.0)
     }
@@ -288,43 +294,45 @@ impl<'de> Deserialize<'de> for NewSigningSecret {
     }
 }
 
-/// A page of the list of webhooks.
+/// One page of the list of webhooks.
 #[derive(Debug, Clone, Deserialize)]
 #[non_exhaustive]
 pub struct WebhookPage {
     /// The webhooks of this page.
     #[serde(default)]
     pub webhooks: Vec<Webhook>,
-    /// What to ask for the next page with; `None` on the last one.
+    /// The token for the next page; `None` on the last one.
     #[serde(default, alias = "nextPageToken", deserialize_with = "not_empty")]
     pub next_page_token: Option<String>,
 }
 
 impl WebhookPage {
-    /// Reads the answer to a request for a list.
+    /// Reads the answer to [`list`](super::WebhookService::list).
     ///
     /// # Errors
     ///
-    /// [`ApiError`].
+    /// [`ApiError::Refused`] if the status is not a 2xx, [`ApiError::Unreadable`] if the answer is
+    /// not of the documented form.
     pub fn from_response(response: &Response<impl AsRef<[u8]>>) -> Result<Self, ApiError> {
         read(response)
     }
 }
 
-/// What a rotation gives.
+/// The answer to a rotation.
 #[derive(Debug, Clone, Deserialize)]
 #[non_exhaustive]
 pub struct RotatedSecret {
-    /// The new signing secret, which is shown this once.
+    /// The new signing secret.
     pub secret: NewSigningSecret,
 }
 
 impl RotatedSecret {
-    /// Reads the answer to a rotation.
+    /// Reads the answer to [`rotate`](super::WebhookService::rotate).
     ///
     /// # Errors
     ///
-    /// [`ApiError`].
+    /// [`ApiError::Refused`] if the status is not a 2xx, [`ApiError::Unreadable`] if the answer is
+    /// not of the documented form.
     pub fn from_response(response: &Response<impl AsRef<[u8]>>) -> Result<Self, ApiError> {
         read(response)
     }
@@ -332,112 +340,16 @@ impl RotatedSecret {
 
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<OffsetDateTime>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
-    let parse = |text: String| OffsetDateTime::parse(&text, &Rfc3339);
-    text.map(parse)
+    text.map(|text| rfc3339::parse(&text))
         .transpose()
         .map_err(serde::de::Error::custom)
 }
 
-/// Google's services write an empty text where there is none.
+/// Reads an empty text as `None`: Google's services write one for an absent value.
 fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     Ok(text.filter(|text| !text.is_empty()))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
-
-    fn webhook(json: &str) -> Result<Webhook, ApiError> {
-        Webhook::from_response(&Response::new(json))
-    }
-
-    #[test]
-    fn a_webhook_is_read_in_either_spelling() {
-        let snake = format!(
-            r#"{{"id":"wh_1","name":"n","uri":"https://e.com","subscribed_events":["batch.failed","new.type"],
-                "state":"enabled","create_time":"2026-05-04T00:00:00Z","update_time":"2026-05-05T00:00:00.5Z",
-                "signing_secrets":[{{"truncated_secret":"whsec_...3frh","expire_time":"2026-05-06T00:00:00Z"}}],
-                "new_signing_secret":"{SECRET}","etag":"x"}}"#
-        );
-        let mut camel = snake.clone();
-        for (from, to) in [
-            ("subscribed_events", "subscribedEvents"),
-            ("create_time", "createTime"),
-            ("update_time", "updateTime"),
-            ("signing_secrets", "signingSecrets"),
-            ("truncated_secret", "truncatedSecret"),
-            ("expire_time", "expireTime"),
-            ("new_signing_secret", "newSigningSecret"),
-        ] {
-            camel = camel.replace(from, to);
-        }
-        for json in [snake, camel] {
-            let webhook = webhook(&json).unwrap();
-            assert_eq!(webhook.id, "wh_1");
-            assert_eq!(webhook.subscribed_events[0], EventType::BatchFailed);
-            assert_eq!(webhook.subscribed_events[1].as_str(), "new.type");
-            assert_eq!(webhook.state, Some(WebhookState::Enabled));
-            assert_eq!(webhook.create_time.unwrap().unix_timestamp(), 1_777_852_800);
-            assert!(webhook.signing_secrets[0].expire_time.is_some());
-            assert_eq!(webhook.other["etag"], "x");
-            let secret = webhook.new_signing_secret.clone().unwrap();
-            assert_eq!(secret.expose(), SECRET);
-            assert!(secret.parse().is_ok());
-            assert!(!format!("{webhook:?}").contains("C2FV"));
-        }
-    }
-
-    #[test]
-    fn what_is_new_or_absent_is_no_error() {
-        let webhook = webhook(r#"{"id":"a","uri":"u","state":"PAUSED_BY_MOON"}"#).unwrap();
-        assert_eq!(webhook.state.unwrap().to_string(), "PAUSED_BY_MOON");
-        assert_eq!(WebhookState::from("DISABLED"), WebhookState::Disabled);
-        for json in [
-            r#"{"uri":"u"}"#,
-            "",
-            r#"{"id":"a","uri":"u","create_time":"noon"}"#,
-        ] {
-            let error = super::tests::webhook(json).unwrap_err();
-            assert!(matches!(error, ApiError::Unreadable { .. }), "{error}");
-        }
-    }
-
-    #[test]
-    fn pages_end() {
-        for (json, count, token) in [
-            ("{}", 0, None),
-            (
-                r#"{"webhooks":[{"id":"a","uri":"u"}],"next_page_token":""}"#,
-                1,
-                None,
-            ),
-            (r#"{"webhooks":[],"nextPageToken":"t"}"#, 0, Some("t")),
-        ] {
-            let page = WebhookPage::from_response(&Response::new(json)).unwrap();
-            assert_eq!(
-                (page.webhooks.len(), page.next_page_token.as_deref()),
-                (count, token)
-            );
-        }
-    }
-
-    #[test]
-    fn an_update_names_what_it_changes() {
-        assert!(WebhookUpdate::default().mask().is_err());
-        let update = WebhookUpdate::default()
-            .name("n")
-            .state(WebhookState::Enabled);
-        assert_eq!(update.mask().unwrap(), "name,state");
-        let json = serde_json::to_value(&update).unwrap();
-        assert_eq!(json, serde_json::json!({"name": "n", "state": "enabled"}));
-        assert!(update.clone().uri("http://example.com").is_err());
-        let update = update
-            .uri("https://example.com")
-            .unwrap()
-            .subscribed_events([]);
-        assert_eq!(update.mask().unwrap(), "name,uri,subscribed_events,state");
-    }
-}
+mod tests;

@@ -1,14 +1,15 @@
 use serde_json::{Map, Value, json};
 
-use super::uri;
-use crate::error::ConfigError;
-#[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
-use crate::job_tokens::{JobTokens, MintError};
+use super::request_error::RequestError;
+use crate::address;
+#[cfg(feature = "_per-request")]
+use crate::per_request::{JobTokens, keys::MintError};
 
-/// What a job's own request says of its webhook (per-request webhooks): where its deliveries go, and
-/// what they bring back in `user_metadata`.
+/// The webhook of a single job, as the job's own request names it (a per-request webhook): the
+/// addresses of its deliveries, and the `user_metadata` that they return.
 ///
-/// The APIs spell it in two ways. In the body of an interaction, which has to run in the background:
+/// The APIs spell it in two ways. The body of an interaction, which has to run in the background,
+/// takes it in snake case:
 ///
 /// ```
 /// # use gemini_webhooks::{JobTokens, configure::WebhookConfig};
@@ -26,8 +27,9 @@ use crate::job_tokens::{JobTokens, MintError};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Inside `batch` for the Batch API (of which users report that it may refuse `userMetadata`: see
-/// [googleapis/go-genai issue 779](https://github.com/googleapis/go-genai/issues/779)):
+/// The Batch API takes it in camel case inside `batch`. Users report that it may refuse
+/// `userMetadata`: see
+/// [googleapis/go-genai issue 779](https://github.com/googleapis/go-genai/issues/779).
 ///
 /// ```
 /// # use gemini_webhooks::configure::WebhookConfig;
@@ -44,7 +46,7 @@ use crate::job_tokens::{JobTokens, MintError};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// And at the top of a request for a video:
+/// A video request takes it in camel case at the top level:
 ///
 /// ```
 /// # use gemini_webhooks::configure::WebhookConfig;
@@ -64,13 +66,14 @@ pub struct WebhookConfig {
 }
 
 impl WebhookConfig {
-    /// Sends the job's deliveries to an address: absolute, HTTPS (HTTP on the loopback interface, for
-    /// development), without credentials and without a fragment.
+    /// Sends the job's deliveries to this address: absolute, HTTPS (or HTTP on the loopback
+    /// interface, for development), without credentials and without a fragment.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::InvalidUri`].
-    pub fn new(uri: impl Into<String>) -> Result<Self, ConfigError> {
+    /// [`RequestError::InvalidUri`] if the address has another form, or one that URI parsers read
+    /// differently, such as `http://127.1/`.
+    pub fn new(uri: impl Into<String>) -> Result<Self, RequestError> {
         let empty = Self {
             uris: Vec::new(),
             user_metadata: Map::new(),
@@ -78,47 +81,48 @@ impl WebhookConfig {
         empty.and_uri(uri)
     }
 
-    /// Sends them to another address too.
+    /// Sends the deliveries to this address too.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::InvalidUri`].
-    pub fn and_uri(mut self, uri: impl Into<String>) -> Result<Self, ConfigError> {
+    /// [`RequestError::InvalidUri`] as for [`new`](Self::new).
+    pub fn and_uri(mut self, uri: impl Into<String>) -> Result<Self, RequestError> {
         let uri = uri.into();
-        uri::check(&uri)?;
+        address::parse(&uri).map_err(RequestError::invalid_uri)?;
         self.uris.push(uri);
         Ok(self)
     }
 
-    /// Has each delivery bring a member back.
+    /// Adds a member that each delivery returns in its `user_metadata`.
     pub fn user_metadata(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.user_metadata.insert(name.into(), value.into());
         self
     }
 
-    /// Has each delivery bring back a token that was minted before.
-    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+    /// Adds a job token that was minted before.
+    #[cfg(feature = "_per-request")]
     pub fn job_token(self, token: &str) -> Self {
         self.user_metadata(JobTokens::MEMBER, token)
     }
 
-    /// Mints a token for this job, which proves that its deliveries are ours: see [`JobTokens`].
+    /// Mints a job token and adds it. It proves that the deliveries belong to this job: see
+    /// [`JobTokens`].
     ///
     /// # Errors
     ///
-    /// Those of [`JobTokens::mint_for`].
-    #[cfg(any(feature = "aws-lc-rs", feature = "rust-crypto"))]
+    /// The same as [`JobTokens::mint_for`].
+    #[cfg(feature = "_per-request")]
     pub fn mint(self, tokens: &JobTokens, context: &str) -> Result<Self, MintError> {
         Ok(self.job_token(&tokens.mint_for(context)?))
     }
 
-    /// As `webhook_config` of an interaction.
+    /// Returns the value of `webhook_config` in an interaction.
     #[must_use]
     pub fn to_snake_case(&self) -> Value {
         self.spelled("user_metadata")
     }
 
-    /// As `webhookConfig` of a batch or a video.
+    /// Returns the value of `webhookConfig` in a batch or a video request.
     #[must_use]
     pub fn to_camel_case(&self) -> Value {
         self.spelled("userMetadata")

@@ -5,47 +5,51 @@ use base64::{
     prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD},
 };
 
-use crate::{encoding, secret::Secret};
+use zeroize::Zeroizing;
 
-/// The slip that made of another secret the one that is configured, if that one matches.
-pub(super) fn others(configured: &Secret, matches: impl Fn(&Secret) -> bool) -> Option<String> {
-    let key = configured.key_bytes();
-    if let Some((slips, inner)) = str::from_utf8(key).ok().and_then(unwrap) {
-        if inner.contains("...") || inner.contains('\u{2026}') {
-            let slip =
-                "it is the truncated form: the whole secret is shown only when it is created";
-            return Some(slip.to_owned());
+use crate::{
+    encoding,
+    hmac_v1::{Mistake, Secret},
+};
+
+/// Returns the mistake that turned another secret into the configured text, if that secret matches.
+pub(super) fn others(configured: &str, matches: impl Fn(&Secret) -> bool) -> Option<String> {
+    let mut buffer = Zeroizing::new([0; 128]);
+    let encoded = configured.strip_prefix("whsec_").unwrap_or(configured);
+    let key = encoding::decode(encoded.as_bytes(), buffer.as_mut_slice())?;
+    if let Some((mistakes, inner)) = str::from_utf8(key).ok().and_then(unwrap) {
+        if Mistake::find(inner) == Some(Mistake::Truncated) {
+            return Some(Mistake::Truncated.as_str().to_owned());
         }
+        let also = mistakes.iter().fold(String::new(), |also, mistake| {
+            also + ", and " + mistake.as_str()
+        });
         let encoded = inner.strip_prefix("whsec_").unwrap_or(inner);
-        let mut buffer = [0; 128];
-        if let Some(decoded) = encoding::decode(encoded.as_bytes(), &mut buffer)
-            && matches(&Secret::new(decoded))
+        let mut buffer = Zeroizing::new([0; 128]);
+        if let Some(decoded) = encoding::decode(encoded.as_bytes(), buffer.as_mut_slice())
+            && matches(&Secret::under(decoded))
         {
-            let mut slip =
-                "it was encoded with base64 once more, and is decoded only once".to_owned();
-            for other in slips {
-                slip.push_str(other);
-            }
-            return Some(slip);
-        }
-        if matches(&Secret::new(inner.as_bytes())) {
-            let slips = slips.concat();
             return Some(format!(
-                "what is inside the base64 is not the key alone{slips}"
+                "it was encoded with base64 once more, and is decoded only once{also}"
+            ));
+        }
+        if matches(&Secret::under(inner.as_bytes())) {
+            return Some(format!(
+                "what is inside the base64 is not the key alone{also}"
             ));
         }
     }
     let text = BASE64_STANDARD.encode(key);
     let bare = BASE64_STANDARD_NO_PAD.encode(key);
     if let Some(decoded) = unhex(&bare)
-        && matches(&Secret::new(&decoded))
+        && matches(&Secret::under(&decoded))
     {
         return Some("it is hexadecimal, and was decoded as base64".to_owned());
     }
     let with_prefix = format!("whsec_{text}");
     [&text, &bare, &with_prefix]
         .into_iter()
-        .any(|text| matches(&Secret::new(text.as_bytes())))
+        .any(|text| matches(&Secret::under(text.as_bytes())))
         .then(|| {
             "the sender signed with its base64 text as the key: it was decoded once too often here, or \
              once too little there"
@@ -53,28 +57,22 @@ pub(super) fn others(configured: &Secret, matches: impl Fn(&Secret) -> bool) -> 
         })
 }
 
-/// Takes away what is often around a secret, and names it.
-fn unwrap(text: &str) -> Option<(Vec<&'static str>, &str)> {
+/// Removes what is often around a secret, and names it.
+fn unwrap(mut text: &str) -> Option<(Vec<Mistake>, &str)> {
     if !text
         .chars()
         .all(|c| c.is_ascii_graphic() || c.is_whitespace() || c == '\u{2026}')
     {
         return None;
     }
-    let mut slips = Vec::new();
-    let trimmed = text.trim();
-    if trimmed != text {
-        slips.push(", and there is white space or a line break at an end");
+    let mut mistakes = Vec::new();
+    while let Some(mistake) = Mistake::find(text)
+        && let Some(undone) = mistake.undo(text)
+    {
+        mistakes.push(mistake);
+        text = undone;
     }
-    let unquoted = trimmed.trim_matches(['"', '\'', '`']);
-    if unquoted != trimmed {
-        slips.push(", and there are quotation marks around it");
-    }
-    let bare = unquoted.strip_prefix("v1,").unwrap_or(unquoted);
-    if bare != unquoted {
-        slips.push(", and it begins with `v1,`, which belongs to signatures");
-    }
-    Some((slips, bare))
+    Some((mistakes, text))
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -1,12 +1,15 @@
-use std::{error::Error as StdError, time::Duration};
+use std::time::Duration;
 
-use crate::{error::Error, idempotency::StoreError, verifier::Delivery};
+use super::HandlerError;
+use crate::{
+    delivery::Delivery,
+    error::{Error, PAUSE},
+    store::StoreError,
+};
 
-/// What a handler's error is turned into: any error, and also a text.
-pub type HandlerError = Box<dyn StdError + Send + Sync>;
-
-/// What to answer to a delivery, and what became of it.
+/// The answer to a delivery, and its outcome.
 #[derive(Debug)]
+#[must_use = "answer with it: anything but a 2xx is retried"]
 #[non_exhaustive]
 pub struct Reply<'a> {
     /// The HTTP status code to answer with. See [`Outcome`].
@@ -76,16 +79,12 @@ impl Outcome {
 }
 
 impl<'a> Reply<'a> {
-    /// Until a store or a source of keys that failed may be back.
-    const PAUSE: Duration = Duration::from_secs(5);
-
     pub(super) fn new(outcome: Outcome, delivery: Option<Delivery<'a>>) -> Self {
         let retry_after = match &outcome {
             Outcome::InFlight { remaining } => Some(*remaining),
-            Outcome::LeaseLost
-            | Outcome::StoreUnavailable(_)
-            | Outcome::Refused(Error::KeysUnavailable) => Some(Self::PAUSE),
-            _ => None,
+            Outcome::LeaseLost | Outcome::StoreUnavailable(_) => Some(PAUSE),
+            Outcome::Refused(refusal) => refusal.retry_after(),
+            Outcome::Processed | Outcome::Duplicate | Outcome::Failed(_) => None,
         };
         Self {
             status: outcome.status(),
@@ -93,6 +92,20 @@ impl<'a> Reply<'a> {
             outcome,
             delivery,
         }
+    }
+}
+
+#[cfg(feature = "http")]
+impl Reply<'_> {
+    /// Returns the HTTP status code to answer with.
+    #[must_use]
+    pub fn status_code(&self) -> http::StatusCode {
+        crate::error::status_code(self.status)
+    }
+
+    /// Builds the HTTP response to answer with, `Retry-After` included.
+    pub fn response<B>(&self, body: B) -> http::Response<B> {
+        crate::error::response(self.status, self.retry_after, body)
     }
 }
 

@@ -5,7 +5,7 @@
 use tracing::{Instrument as _, field::Empty};
 
 use super::Reply;
-use crate::verifier::Delivery;
+use crate::delivery::Delivery;
 
 pub(super) struct Span(#[cfg(feature = "tracing")] tracing::Span);
 

@@ -1,10 +1,12 @@
 use std::{fmt, sync::Arc};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
 
+use super::{Signer, SigningScheme};
 use crate::{
-    crypto::{Ed25519PrivateKey, RsaPrivateKey},
-    encoding::encode_url,
+    encoding::{encode, encode_url},
+    per_request::{Ed25519PrivateKey, RsaPrivateKey},
 };
 
 /// Private keys as Google keeps them, to sign per-request deliveries with: three Ed25519 keys and
@@ -128,6 +130,55 @@ impl SigningKeys {
                 .expect("RSA signs any message"),
         };
         format!("{signed}.{}", encode_url(&signature))
+    }
+}
+
+impl Signer {
+    /// Signs as real per-request deliveries are reported to be: with the first Ed25519 key.
+    #[must_use]
+    pub fn v1a(keys: &SigningKeys) -> Self {
+        Self::with(V1a(keys.clone()))
+    }
+
+    /// Signs as Google's guide describes per-request deliveries: with an RS256 JWT for the given
+    /// audience, whose claims carry the event of the body. It expires 300 s after the attempt.
+    #[must_use]
+    pub fn jwt(keys: &SigningKeys, audience: impl Into<String>) -> Self {
+        Self::with(Jwt {
+            keys: keys.clone(),
+            audience: audience.into(),
+        })
+    }
+}
+
+struct V1a(SigningKeys);
+
+impl SigningScheme for V1a {
+    fn sign(&self, content: &[u8], _: OffsetDateTime, _: &[u8]) -> String {
+        format!("v1a,{}", encode(&self.0.sign_ed25519(0, content)))
+    }
+}
+
+struct Jwt {
+    keys: SigningKeys,
+    audience: String,
+}
+
+impl SigningScheme for Jwt {
+    /// Makes a JWT whose claims are the members of the body, if it is an object, and what a token
+    /// needs.
+    fn sign(&self, _: &[u8], attempted_at: OffsetDateTime, body: &[u8]) -> String {
+        let issued_at = attempted_at.unix_timestamp();
+        let mut claims: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
+        claims.insert(
+            "iss".into(),
+            "https://generativelanguage.googleapis.com".into(),
+        );
+        claims.insert("aud".into(), self.audience.clone().into());
+        claims.insert("iat".into(), issued_at.into());
+        claims.insert("exp".into(), issued_at.saturating_add(300).into());
+        let header = json!({"alg": "RS256", "kid": self.keys.rsa_id(), "typ": "JWT"});
+        self.keys.jwt(&header, &claims.into())
     }
 }
 

@@ -281,21 +281,21 @@ async fn receiver_refuses_bad_settings_in_one_line() {
                     "sqlite:/nowhere/there/deliveries.db",
                 ),
             ],
-            "GEMINI_WEBHOOK_STORE: the idempotency store can't be used: unable to open",
+            "GEMINI_WEBHOOK_STORE: the store is unavailable: unable to open",
         ),
         (
             vec![
                 ("GEMINI_WEBHOOK_SECRETS", SECRET),
                 ("GEMINI_WEBHOOK_STORE", "redis://user:C2FV@host:port/"),
             ],
-            "GEMINI_WEBHOOK_STORE: the idempotency store can't be used",
+            "GEMINI_WEBHOOK_STORE: the store is unavailable: ",
         ),
         (
             vec![
                 ("GEMINI_WEBHOOK_SECRETS", SECRET),
                 ("GEMINI_WEBHOOK_STORE", "postgres://user:C2FV@host:port/"),
             ],
-            "GEMINI_WEBHOOK_STORE: the idempotency store can't be used",
+            "GEMINI_WEBHOOK_STORE: the store is unavailable: ",
         ),
         (
             vec![jwks],

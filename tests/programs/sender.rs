@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::post,
 };
-use gemini_webhooks::{JobTokens, KeySet, PerRequest, Scheme, Verifier, WebhookHeaders};
+use gemini_webhooks::{IntoAttempt, JobTokens, PerRequest, Scheme, Verifier, keys::KeySet};
 
 /// What a server got, and with which status it answers: the first of them, then the next, and the
 /// last for ever.
@@ -70,8 +70,8 @@ fn verifier() -> Verifier {
 #[tokio::test]
 async fn sender_sends_every_type_signed() {
     let server = Server::start(&[204]).await;
-    let types = EventType::KNOWN.map(|known| known.to_string());
-    for event_type in types.iter().map(String::as_str).chain(["some.other"]) {
+    let types = EventType::KNOWN.iter().map(EventType::as_str);
+    for event_type in types.chain(["some.other"]) {
         let (shown, status) = send(&server.url, &["--secret", SECRET, event_type]).await;
         assert_eq!(status, Some(0), "{shown}");
         assert!(shown.contains("attempt 1: 204"), "{shown}");
@@ -217,9 +217,9 @@ async fn sender_plays_google_for_per_request_webhooks() {
         // What it signs is not just anything.
         let (shown, _) = send(&server.url, &arguments).await;
         let (headers, body) = server.got().pop().expect(&shown);
-        assert!(WebhookHeaders::try_from(&headers).is_ok());
+        assert!((&headers).into_attempt().is_ok());
         let keys = KeySet::from_json(SigningKeys::generate().jwks().as_bytes()).unwrap();
-        let others = PerRequest::new(keys).accept_any_sender();
+        let others = PerRequest::any_sender(keys);
         let others = Verifier::builder().per_request(others).build().unwrap();
         let refusal = others.verify(&headers, &body).unwrap_err();
         assert!(refusal.is_refreshable(), "{refusal}");

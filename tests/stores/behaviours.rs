@@ -2,9 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use gemini_webhooks::idempotency::{Claim, ClaimOutcome, IdempotencyStore, MemoryStore};
+use gemini_webhooks::{
+    store::{Claim, ClaimOutcome, IdempotencyStore, MemoryStore, SqliteStore},
+    testing::Clock,
+};
+use time::OffsetDateTime;
 
-use crate::fixture::{Fixture, Place};
+use crate::fixture::{Fixture, Place, chain};
 
 const LEASE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -152,12 +156,13 @@ async fn keys_that_need_no_longer_be_remembered_go() {
 
 #[tokio::test]
 async fn a_full_memory_takes_nothing_new_and_forgets_nothing() {
-    let store = MemoryStore::with_capacity(10);
+    let clock = Clock::manual(OffsetDateTime::now_utc());
+    let store = MemoryStore::with_capacity(10).clock(clock.clone());
     for number in 0..10 {
         let claim = claim(&store, &format!("old{number}")).await;
         assert!(store.complete(&claim, DAY).await.unwrap());
     }
-    let refused = store.claim("new", LEASE).await.unwrap_err().to_string();
+    let refused = chain(&store.claim("new", LEASE).await.unwrap_err());
     assert!(
         refused.contains("its 10 keys are all still to be remembered"),
         "{refused}"
@@ -166,7 +171,7 @@ async fn a_full_memory_takes_nothing_new_and_forgets_nothing() {
         let outcome = store.claim(&format!("old{number}"), LEASE).await.unwrap();
         assert_eq!(outcome, ClaimOutcome::Done);
     }
-    store.advance(DAY);
+    clock.advance(DAY);
     let claim = claim(&store, "new").await;
     assert!(store.complete(&claim, DAY).await.unwrap());
 }
@@ -198,7 +203,7 @@ async fn what_is_on_disk_is_there_for_the_next_process() {
     let claimed = claim(&*fixture.store, &done).await;
     assert!(fixture.store.complete(&claimed, DAY).await.unwrap());
     let claimed = claim(&*fixture.store, &open).await;
-    let next = gemini_webhooks::idempotency::SqliteStore::open(&file.0).unwrap();
+    let next = SqliteStore::open(&file.0).unwrap();
     assert_eq!(next.claim(&done, LEASE).await.unwrap(), ClaimOutcome::Done);
     assert!(next.complete(&claimed, DAY).await.unwrap());
 }

@@ -1,6 +1,7 @@
 //! The stores, and a way to let time pass in them.
 
 use std::{
+    error::Error,
     path::PathBuf,
     sync::{
         Arc, LazyLock,
@@ -12,8 +13,9 @@ use std::{
 use deadpool_postgres::tokio_postgres::{self, NoTls};
 use gemini_webhooks::{
     Receiver, Secret, Verifier,
-    idempotency::{IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore},
-    testing::{SignedDelivery, Signer, sample},
+    receiver::ReceiverBuilder,
+    store::{IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore},
+    testing::{Clock, SignedDelivery, Signer, sample},
 };
 use time::OffsetDateTime;
 
@@ -29,12 +31,15 @@ pub(crate) struct Fixture {
     pub(crate) name: &'static str,
     pub(crate) place: Place,
     pub(crate) store: Arc<dyn IdempotencyStore>,
+    /// Drives the verifier of the receivers, and the stores that have no server with a clock of its
+    /// own.
+    pub(crate) clock: Clock,
     /// The beginning of its keys.
     pub(crate) namespace: String,
 }
 
 pub(crate) enum Place {
-    Memory(MemoryStore),
+    Memory,
     Sqlite(File),
     Postgres(String),
     Redis(String),
@@ -65,19 +70,21 @@ impl Fixture {
     /// Those that several processes can share.
     pub(crate) async fn shared() -> Vec<Self> {
         let mut shared = Self::all().await;
-        shared.retain(|fixture| !matches!(fixture.place, Place::Memory(_)));
+        shared.retain(|fixture| !matches!(fixture.place, Place::Memory));
         shared
     }
 
     pub(crate) fn memory() -> Self {
-        let store = MemoryStore::default();
-        Self::new("memory", Place::Memory(store.clone()), Arc::new(store))
+        let clock = clock();
+        let store = MemoryStore::default().clock(clock.clone());
+        Self::new("memory", Place::Memory, Arc::new(store), clock)
     }
 
     pub(crate) fn sqlite() -> Self {
         let path = temporary_path();
-        let store = SqliteStore::open(&path).unwrap();
-        Self::new("sqlite", Place::Sqlite(File(path)), Arc::new(store))
+        let clock = clock();
+        let store = SqliteStore::open(&path).unwrap().clock(clock.clone());
+        Self::new("sqlite", Place::Sqlite(File(path)), Arc::new(store), clock)
     }
 
     pub(crate) async fn postgres() -> Option<Self> {
@@ -102,7 +109,7 @@ impl Fixture {
         client.batch_execute(&create).await.unwrap();
         let url = format!("{url}?options=-csearch_path%3D{schema}");
         let store = PostgresStore::connect(&url).unwrap();
-        Self::new("postgres", Place::Postgres(url), Arc::new(store))
+        Self::new("postgres", Place::Postgres(url), Arc::new(store), clock())
     }
 
     pub(crate) fn redis() -> Option<Self> {
@@ -112,15 +119,21 @@ impl Fixture {
     pub(crate) fn redis_on(server: &Server) -> Self {
         let url = format!("redis://127.0.0.1:{}/", server.port);
         let store = RedisStore::connect(&url).unwrap();
-        Self::new("redis", Place::Redis(url), Arc::new(store))
+        Self::new("redis", Place::Redis(url), Arc::new(store), clock())
     }
 
-    fn new(name: &'static str, place: Place, store: Arc<dyn IdempotencyStore>) -> Self {
+    fn new(
+        name: &'static str,
+        place: Place,
+        store: Arc<dyn IdempotencyStore>,
+        clock: Clock,
+    ) -> Self {
         let namespace = format!("{}.", unique());
         Self {
             name,
             place,
             store,
+            clock,
             namespace,
         }
     }
@@ -129,7 +142,7 @@ impl Fixture {
     pub(crate) async fn count(&self) -> Option<i64> {
         const COUNT: &str = "SELECT count(*) FROM gemini_webhook_deliveries";
         Some(match &self.place {
-            Place::Memory(_) => return None,
+            Place::Memory => return None,
             Place::Sqlite(file) => {
                 let connection = rusqlite::Connection::open(&file.0).unwrap();
                 connection.query_row(COUNT, [], |row| row.get(0)).unwrap()
@@ -151,7 +164,7 @@ impl Fixture {
     /// As `GEMINI_WEBHOOK_STORE` has it.
     pub(crate) fn url(&self) -> String {
         match &self.place {
-            Place::Memory(_) => "memory".into(),
+            Place::Memory => "memory".into(),
             Place::Sqlite(file) => format!("sqlite:{}", file.0.display()),
             Place::Postgres(url) | Place::Redis(url) => url.clone(),
         }
@@ -161,25 +174,32 @@ impl Fixture {
         format!("{}{id}", self.namespace)
     }
 
-    pub(crate) fn receiver(&self) -> Receiver {
+    /// Verifies by the fixture's clock.
+    pub(crate) fn verifier(&self) -> Verifier {
         let secret = Secret::parse(SECRET).unwrap();
-        let verifier = Verifier::builder().secret(secret).build().unwrap();
-        Receiver::new(verifier)
-            .store(Arc::clone(&self.store))
-            .namespace(&self.namespace)
+        let builder = Verifier::builder().secret(secret);
+        builder.clock(self.clock.clone()).build().unwrap()
     }
 
-    /// Lets time pass: memory has a clock to move; in the others the times move back.
+    pub(crate) fn builder(&self) -> ReceiverBuilder {
+        Receiver::builder(self.verifier(), Arc::clone(&self.store)).namespace(&self.namespace)
+    }
+
+    pub(crate) fn receiver(&self) -> Receiver {
+        self.builder().build().unwrap()
+    }
+
+    /// An attempt at the time of the fixture's clock.
+    pub(crate) fn signed(&self, id: &str) -> SignedDelivery {
+        signed(id, self.clock.now())
+    }
+
+    /// Lets time pass: the clock advances, and the servers, which have their own, move their times
+    /// back.
     pub(crate) async fn advance(&self, by: Duration) {
-        let milliseconds = i64::try_from(by.as_millis()).unwrap();
+        self.clock.advance(by);
         match &self.place {
-            Place::Memory(store) => store.advance(by),
-            Place::Sqlite(file) => {
-                let connection = rusqlite::Connection::open(&file.0).unwrap();
-                connection.busy_timeout(Duration::from_secs(5)).unwrap();
-                let earlier = "UPDATE gemini_webhook_deliveries SET ends_at = ends_at - ?1";
-                connection.execute(earlier, [milliseconds]).unwrap();
-            }
+            Place::Memory | Place::Sqlite(_) => {}
             Place::Postgres(url) => {
                 let earlier = "UPDATE gemini_webhook_deliveries
                     SET ends_at = ends_at - make_interval(secs => $1)";
@@ -194,7 +214,7 @@ impl Fixture {
                 );
                 let mut script = script.prepare_invoke();
                 script.arg(format!("gemini-webhooks:{}*", self.namespace));
-                script.arg(milliseconds);
+                script.arg(i64::try_from(by.as_millis()).unwrap());
                 let mut connection = redis_connection(url).await;
                 script.invoke_async::<()>(&mut connection).await.unwrap();
             }
@@ -211,6 +231,18 @@ pub(crate) async fn client(url: &str) -> tokio_postgres::Client {
 pub(crate) async fn redis_connection(url: &str) -> redis::aio::MultiplexedConnection {
     let client = redis::Client::open(url).unwrap();
     client.get_multiplexed_async_connection().await.unwrap()
+}
+
+/// It stands still until a test advances it.
+fn clock() -> Clock {
+    Clock::manual(OffsetDateTime::now_utc())
+}
+
+/// An error and its causes, as a logger shows them.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    let causes: Vec<_> = causes.map(ToString::to_string).collect();
+    causes.join(": ")
 }
 
 fn unique() -> String {

@@ -6,9 +6,10 @@
 )]
 
 mod behaviours;
-
 mod fixture;
+mod forgetful;
 mod outages;
 mod processes;
 mod receiving;
 mod servers;
+mod worker;

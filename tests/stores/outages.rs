@@ -6,19 +6,19 @@ use std::{
 };
 
 use gemini_webhooks::{
-    Received, Receiver,
-    idempotency::{ClaimOutcome, IdempotencyStore, PostgresStore, RedisStore},
+    Receiver,
+    receiver::Received,
+    store::{ClaimOutcome, IdempotencyStore, PostgresStore, RedisStore},
 };
-use time::OffsetDateTime;
 
 use crate::{
-    fixture::{Fixture, Place, redis_connection, signed},
+    fixture::{Fixture, Place, chain, redis_connection},
     servers::Server,
 };
 
 /// What is answered, and how often the handler ran.
-async fn handle(receiver: &Receiver, id: &str) -> ((u16, &'static str), u32) {
-    let (sent, count) = (signed(id, OffsetDateTime::now_utc()), AtomicU32::new(0));
+async fn handle(fixture: &Fixture, receiver: &Receiver, id: &str) -> ((u16, &'static str), u32) {
+    let (sent, count) = (fixture.signed(id), AtomicU32::new(0));
     let handler = async |_: Received<'_>| {
         count.fetch_add(1, Ordering::SeqCst);
         Ok::<_, String>(())
@@ -29,10 +29,14 @@ async fn handle(receiver: &Receiver, id: &str) -> ((u16, &'static str), u32) {
 }
 
 /// Handles until the store is back, and gives the first other answer.
-async fn handle_when_back(receiver: &Receiver, id: &str) -> ((u16, &'static str), u32) {
+async fn handle_when_back(
+    fixture: &Fixture,
+    receiver: &Receiver,
+    id: &str,
+) -> ((u16, &'static str), u32) {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        let answer = handle(receiver, id).await;
+        let answer = handle(fixture, receiver, id).await;
         if answer != AWAY {
             return answer;
         }
@@ -46,12 +50,17 @@ const DUPLICATE: ((u16, &str), u32) = ((200, "duplicate"), 0);
 
 async fn goes_away_and_comes_back(mut server: Server, fixture: Fixture) {
     let receiver = fixture.receiver();
-    assert_eq!(handle(&receiver, "msg_1").await, PROCESSED);
+    assert_eq!(handle(&fixture, &receiver, "msg_1").await, PROCESSED);
     server.stop();
     for _ in 0..3 {
         for id in ["msg_1", "msg_2"] {
             let asked = Instant::now();
-            assert_eq!(handle(&receiver, id).await, AWAY, "{}", fixture.name);
+            assert_eq!(
+                handle(&fixture, &receiver, id).await,
+                AWAY,
+                "{}",
+                fixture.name
+            );
             assert!(
                 asked.elapsed() < Duration::from_secs(12),
                 "{}",
@@ -60,12 +69,15 @@ async fn goes_away_and_comes_back(mut server: Server, fixture: Fixture) {
         }
     }
     server.start();
-    assert_eq!(handle_when_back(&receiver, "msg_2").await, PROCESSED);
-    assert_eq!(handle(&receiver, "msg_1").await, DUPLICATE);
-    assert_eq!(handle(&receiver, "msg_2").await, DUPLICATE);
+    assert_eq!(
+        handle_when_back(&fixture, &receiver, "msg_2").await,
+        PROCESSED
+    );
+    assert_eq!(handle(&fixture, &receiver, "msg_1").await, DUPLICATE);
+    assert_eq!(handle(&fixture, &receiver, "msg_2").await, DUPLICATE);
 
     // In the middle: handled, and that can't be remembered.
-    let sent = signed("msg_3", OffsetDateTime::now_utc());
+    let sent = fixture.signed("msg_3");
     let handler = async |_: Received<'_>| {
         server.stop();
         Ok::<_, String>(())
@@ -75,9 +87,12 @@ async fn goes_away_and_comes_back(mut server: Server, fixture: Fixture) {
     assert_eq!(reply.status, 503);
     server.start();
     let in_flight = ((409, "in_flight"), 0);
-    assert_eq!(handle_when_back(&receiver, "msg_3").await, in_flight);
+    assert_eq!(
+        handle_when_back(&fixture, &receiver, "msg_3").await,
+        in_flight
+    );
     fixture.advance(Receiver::DEFAULT_LEASE).await;
-    assert_eq!(handle(&receiver, "msg_3").await, PROCESSED);
+    assert_eq!(handle(&fixture, &receiver, "msg_3").await, PROCESSED);
 }
 
 #[tokio::test]
@@ -105,12 +120,13 @@ async fn sqlite_that_another_keeps_locked_is_away() {
         unreachable!()
     };
     let receiver = fixture.receiver();
-    assert_eq!(handle(&receiver, "msg_1").await, PROCESSED);
+    assert_eq!(handle(&fixture, &receiver, "msg_1").await, PROCESSED);
     let other = rusqlite::Connection::open(&file.0).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     // Many at once wait no longer than one.
     let asked = Instant::now();
-    let answers = futures_util::future::join_all((0..32).map(|_| handle(&receiver, "msg_2")));
+    let answers =
+        futures_util::future::join_all((0..32).map(|_| handle(&fixture, &receiver, "msg_2")));
     for answer in answers.await {
         assert_eq!(answer, AWAY);
     }
@@ -120,8 +136,8 @@ async fn sqlite_that_another_keeps_locked_is_away() {
         asked.elapsed()
     );
     other.execute_batch("COMMIT").unwrap();
-    assert_eq!(handle(&receiver, "msg_2").await, PROCESSED);
-    assert_eq!(handle(&receiver, "msg_1").await, DUPLICATE);
+    assert_eq!(handle(&fixture, &receiver, "msg_2").await, PROCESSED);
+    assert_eq!(handle(&fixture, &receiver, "msg_1").await, DUPLICATE);
 }
 
 #[tokio::test]
@@ -164,7 +180,8 @@ async fn errors_say_what_is_wrong_and_show_no_password() {
     let stores: [&dyn IdempotencyStore; 2] = [&postgres, &redis];
     for store in stores {
         let error = store.claim("a", Duration::from_secs(60)).await.unwrap_err();
-        let (shown, debug) = (error.to_string(), format!("{error:?}"));
+        assert_eq!(error.to_string(), "the store is unavailable");
+        let (shown, debug) = (chain(&error), format!("{error:?}"));
         assert!(
             shown.to_lowercase().contains("connection refused"),
             "{shown}"
@@ -197,7 +214,7 @@ async fn postgresql_needs_the_right_to_create_its_table_only_where_there_is_none
     admin.batch_execute(&create).await.unwrap();
     let store = PostgresStore::connect(&url.replacen("postgres@", &format!("{role}@"), 1)).unwrap();
     let lease = Duration::from_secs(60);
-    let error = store.claim("a", lease).await.unwrap_err().to_string();
+    let error = chain(&store.claim("a", lease).await.unwrap_err());
     assert!(error.contains("permission denied for schema"), "{error}");
 
     drop(fixture.store.claim("b", lease).await.unwrap());

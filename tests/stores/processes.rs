@@ -19,14 +19,15 @@ use gemini_webhooks::{
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStderr, Command},
     time::timeout,
 };
 
 use crate::{
     fixture::{File, Fixture, Place, SECRET, client, redis_connection, signed},
     servers::{free_port, temporary_path},
+    worker,
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -43,11 +44,37 @@ fn example(name: &str) -> Command {
     command
 }
 
-fn worker(fixture: &Fixture, first: usize, count: usize) -> Child {
-    let mut command = example("store_worker");
-    command.args([&fixture.url(), &fixture.namespace]);
-    command.args([first.to_string(), count.to_string()]);
-    command.spawn().unwrap()
+/// Another process of this program, that runs the test `worker::worker` alone.
+struct Worker {
+    child: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+}
+
+impl Worker {
+    fn start(fixture: &Fixture, first: usize, count: usize) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "worker::worker", "--nocapture"]);
+        let (url, namespace) = (fixture.url(), &fixture.namespace);
+        let arguments = format!("{url}\n{namespace}\n{first}\n{count}");
+        command.env(worker::ARGUMENTS, arguments);
+        // The standard output is the harness's.
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.kill_on_drop(true).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// The id of the next delivery whose handler begins; `None` once the process has ended.
+    async fn begun(&mut self) -> Option<String> {
+        loop {
+            let line = timeout(PATIENCE, self.lines.next_line()).await;
+            let line = line.unwrap().unwrap()?;
+            if let Some(id) = line.strip_prefix(worker::BEGUN) {
+                return Some(id.to_owned());
+            }
+            eprintln!("worker: {line}");
+        }
+    }
 }
 
 /// The example, and the address it listens on.
@@ -71,7 +98,7 @@ async fn of_64_tasks_and_4_processes_one_processes_each_delivery() {
     for fixture in Fixture::all().await {
         let name = fixture.name;
         let replicas = match fixture.place {
-            Place::Memory(_) => 1,
+            Place::Memory => 1,
             _ => 4,
         };
         let mut receivers = Vec::new();
@@ -155,14 +182,14 @@ async fn create_effects(fixture: &Fixture) {
             connection.execute_batch(create).unwrap();
         }
         Place::Postgres(url) => client(url).await.batch_execute(create).await.unwrap(),
-        Place::Memory(_) | Place::Redis(_) => {}
+        Place::Memory | Place::Redis(_) => {}
     }
 }
 
 async fn effects(fixture: &Fixture) -> Vec<String> {
     let select = "SELECT id FROM effects";
     match &fixture.place {
-        Place::Memory(_) => unreachable!("it is in one process"),
+        Place::Memory => unreachable!("it is in one process"),
         Place::Sqlite(file) => {
             let connection = rusqlite::Connection::open(&file.0).unwrap();
             let mut select = connection.prepare(select).unwrap();
@@ -192,26 +219,24 @@ async fn killed_at_any_moment_each_delivery_is_completed_exactly_once() {
         create_effects(&fixture).await;
         let mut begun: HashMap<String, u32> = HashMap::new();
         for kill in 0..KILLS {
-            let mut worker = worker(&fixture, kill * COUNT / KILLS, COUNT);
-            let mut lines = BufReader::new(worker.stdout.take().unwrap()).lines();
+            let mut worker = Worker::start(&fixture, kill * COUNT / KILLS, COUNT);
             for _ in 0..=kill % 4 {
-                let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
-                let id = line.unwrap_or_else(|| panic!("{name}: the worker ends by itself"));
+                let id = worker.begun().await;
+                let id = id.unwrap_or_else(|| panic!("{name}: the worker ends by itself"));
                 *begun.entry(id).or_default() += 1;
             }
             tokio::time::sleep(Duration::from_micros((kill * 7919 % 3000) as u64)).await;
-            worker.kill().await.unwrap();
+            worker.child.kill().await.unwrap();
         }
         let killed = Instant::now();
         let half_done = effects(&fixture).await.len();
         assert!(half_done < COUNT, "{name}: nothing is left to be retried");
 
-        let mut worker = worker(&fixture, 0, COUNT);
-        let mut lines = BufReader::new(worker.stdout.take().unwrap()).lines();
-        while let Some(id) = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap() {
+        let mut worker = Worker::start(&fixture, 0, COUNT);
+        while let Some(id) = worker.begun().await {
             *begun.entry(id).or_default() += 1;
         }
-        assert!(worker.wait().await.unwrap().success(), "{name}");
+        assert!(worker.child.wait().await.unwrap().success(), "{name}");
 
         let mut done = effects(&fixture).await;
         done.sort_unstable();

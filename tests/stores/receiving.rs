@@ -9,14 +9,19 @@ use std::{
 };
 
 use gemini_webhooks::{
-    Outcome, PerRequest, Received, Receiver, Reply, Verifier,
-    idempotency::{ClaimOutcome, MemoryStore, PostgresStore, SqliteStore},
-    testing::{SignedDelivery, Signer, SigningKeys, sample},
+    PerRequest, Receiver, Verifier,
+    keys::{KeySet, RefreshedKeys, SharedKeySet},
+    receiver::{Outcome, Received, Reply},
+    store::{ClaimOutcome, IdempotencyStore, MemoryStore, PostgresStore, SqliteStore},
+    testing::{Clock, SignedDelivery, Signer, SigningKeys, sample},
 };
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
-use crate::fixture::{Fixture, Place, client, signed};
+use crate::{
+    fixture::{Fixture, Place, chain, client, signed},
+    forgetful::Forgetful,
+};
 
 const LEASE: Duration = Receiver::DEFAULT_LEASE;
 
@@ -46,11 +51,11 @@ const IN_FLIGHT: (u16, &str) = (409, "in_flight");
 async fn a_delivery_is_handled_once_and_acknowledged_each_time() {
     for fixture in Fixture::all().await {
         let (receiver, count) = (fixture.receiver(), AtomicU32::new(0));
-        let first = signed("msg_1", now());
+        let first = fixture.signed("msg_1");
         let reply = handle(&receiver, &first, &count).await;
         assert_eq!(answer(&reply), PROCESSED, "{}", fixture.name);
         assert_eq!(reply.delivery.unwrap().id(), "msg_1");
-        let retry = signed("msg_1", now() + Duration::from_secs(60));
+        let retry = signed("msg_1", fixture.clock.now() + Duration::from_secs(60));
         for sent in [&first, &retry] {
             let reply = handle(&receiver, sent, &count).await;
             assert_eq!(answer(&reply), DUPLICATE, "{}", fixture.name);
@@ -58,11 +63,12 @@ async fn a_delivery_is_handled_once_and_acknowledged_each_time() {
             assert!(reply.delivery.is_some());
         }
         assert_eq!(count.load(Ordering::SeqCst), 1, "{}", fixture.name);
-        let sent = signed("msg_2", now());
+        let sent = fixture.signed("msg_2");
         let reply = handle(&receiver, &sent, &count).await;
         assert_eq!(answer(&reply), PROCESSED, "{}", fixture.name);
 
-        let elsewhere = fixture.receiver().namespace("another endpoint");
+        let elsewhere = fixture.builder().namespace("another endpoint");
+        let elsewhere = elsewhere.build().unwrap();
         let reply = handle(&elsewhere, &first, &count).await;
         assert_eq!(answer(&reply), PROCESSED, "{}", fixture.name);
     }
@@ -72,17 +78,17 @@ async fn a_delivery_is_handled_once_and_acknowledged_each_time() {
 async fn what_is_refused_reaches_neither_store_nor_handler() {
     let fixture = Fixture::memory();
     let (receiver, count) = (fixture.receiver(), AtomicU32::new(0));
-    let mut forged = signed("msg_1", now());
+    let mut forged = fixture.signed("msg_1");
     forged.body.push(b' ');
     let reply = handle(&receiver, &forged, &count).await;
     assert_eq!(answer(&reply), (401, "signature_mismatch"));
     assert!(reply.delivery.is_none());
-    let mut malformed = signed("msg_1", now());
+    let mut malformed = fixture.signed("msg_1");
     malformed.id.clear();
     let reply = handle(&receiver, &malformed, &count).await;
     assert_eq!(answer(&reply), (400, "invalid_header"));
     assert_eq!(count.load(Ordering::SeqCst), 0);
-    let sent = signed("msg_1", now());
+    let sent = fixture.signed("msg_1");
     let reply = handle(&receiver, &sent, &count).await;
     assert_eq!(answer(&reply), PROCESSED);
 }
@@ -91,7 +97,7 @@ async fn what_is_refused_reaches_neither_store_nor_handler() {
 async fn a_handler_that_fails_is_called_again() {
     for fixture in Fixture::all().await {
         let receiver = fixture.receiver();
-        let sent = signed("msg_1", now());
+        let sent = fixture.signed("msg_1");
         for _ in 0..3 {
             let failing = async |_: Received<'_>| Err::<(), _>("no disk");
             let reply = receiver.handle(&sent, &sent.body, failing).await;
@@ -109,11 +115,10 @@ async fn a_handler_that_fails_is_called_again() {
 #[tokio::test]
 async fn a_panic_releases_the_claim_and_goes_on() {
     for fixture in Fixture::all().await {
-        let receiver = Arc::new(fixture.receiver());
+        let receiver = fixture.receiver();
         for early in [true, false] {
-            let receiver = Arc::clone(&receiver);
+            let (receiver, sent) = (receiver.clone(), fixture.signed("msg_1"));
             let task = tokio::spawn(async move {
-                let sent = signed("msg_1", now());
                 receiver
                     .handle(&sent, &sent.body, |_| {
                         assert!(!early, "before there is a future");
@@ -130,7 +135,7 @@ async fn a_panic_releases_the_claim_and_goes_on() {
             assert!(task.await.unwrap_err().is_panic(), "{}", fixture.name);
         }
         let count = AtomicU32::new(0);
-        let sent = signed("msg_1", now());
+        let sent = fixture.signed("msg_1");
         let reply = handle(&receiver, &sent, &count).await;
         assert_eq!(answer(&reply), PROCESSED, "{}", fixture.name);
     }
@@ -140,7 +145,7 @@ async fn a_panic_releases_the_claim_and_goes_on() {
 async fn a_handler_that_is_dropped_outlives_its_lease() {
     for fixture in Fixture::all().await {
         let (receiver, count) = (fixture.receiver(), AtomicU32::new(0));
-        let sent = signed("msg_1", now());
+        let sent = fixture.signed("msg_1");
         let begun = Notify::new();
         let hanging = receiver.handle(&sent, &sent.body, async |_: Received<'_>| {
             begun.notify_one();
@@ -169,7 +174,7 @@ async fn a_handler_that_is_dropped_outlives_its_lease() {
 async fn a_slow_handler_can_not_complete_after_another_has_claimed() {
     for fixture in Fixture::all().await {
         let (receiver, count) = (fixture.receiver(), AtomicU32::new(0));
-        let sent = signed("msg_1", now());
+        let sent = fixture.signed("msg_1");
         let reply = receiver
             .handle(&sent, &sent.body, async |_: Received<'_>| {
                 fixture.advance(LEASE).await;
@@ -186,20 +191,49 @@ async fn a_slow_handler_can_not_complete_after_another_has_claimed() {
 }
 
 #[tokio::test]
-async fn without_a_store_each_attempt_is_handled() {
-    let secret = gemini_webhooks::Secret::parse(crate::fixture::SECRET).unwrap();
-    let receiver = Receiver::new(Verifier::builder().secret(secret).build().unwrap());
-    let (sent, count) = (signed("msg_1", now()), AtomicU32::new(0));
+async fn with_a_store_that_remembers_nothing_each_attempt_is_handled() {
+    let fixture = Fixture::memory();
+    let receiver = Receiver::builder(fixture.verifier(), Forgetful::default());
+    let receiver = receiver.build().unwrap();
+    let (sent, count) = (fixture.signed("msg_1"), AtomicU32::new(0));
     for _ in 0..2 {
         assert_eq!(answer(&handle(&receiver, &sent, &count).await), PROCESSED);
     }
     assert_eq!(count.load(Ordering::SeqCst), 2);
-    let failing = async |delivery: Received<'_>| {
-        assert!(delivery.claim().is_none());
+    let failing = async |received: Received<'_>| {
+        assert_eq!(received.claim().key(), "msg_1");
+        assert_eq!(received.claim().fencing_token(), 3);
         Err::<(), _>("no disk")
     };
     let reply = receiver.handle(&sent, &sent.body, failing).await;
     assert_eq!(reply.status, 500);
+}
+
+#[tokio::test]
+async fn a_store_behind_a_pointer_is_a_store() {
+    let fixture = Fixture::sqlite();
+    let Place::Sqlite(file) = &fixture.place else {
+        unreachable!()
+    };
+    let boxed: Box<dyn IdempotencyStore> = Box::new(MemoryStore::default());
+    let shared = Arc::new(SqliteStore::open(&file.0).unwrap());
+    for builder in [
+        Receiver::builder(fixture.verifier(), boxed),
+        Receiver::builder(fixture.verifier(), Arc::clone(&shared)),
+    ] {
+        let (receiver, count) = (builder.build().unwrap(), AtomicU32::new(0));
+        let sent = fixture.signed("msg_1");
+        let failing = async |_: Received<'_>| Err::<(), _>("no disk");
+        let reply = receiver.handle(&sent, &sent.body, failing).await;
+        assert_eq!(answer(&reply), (500, "failed"));
+        for expected in [PROCESSED, DUPLICATE] {
+            let reply = handle(&receiver, &sent, &count).await;
+            assert_eq!(answer(&reply), expected);
+        }
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    }
+    let outcome = shared.claim("msg_1", LEASE).await.unwrap();
+    assert_eq!(outcome, ClaimOutcome::Done);
 }
 
 /// A JWT does not cover the id: whoever saw one could send it again beside another.
@@ -207,13 +241,13 @@ async fn without_a_store_each_attempt_is_handled() {
 async fn a_token_that_is_sent_again_beside_another_id_is_a_duplicate() {
     const AUDIENCE: &str = "https://example.com/webhook";
     let google = SigningKeys::generate();
-    let keys = gemini_webhooks::KeySet::from_json(google.jwks().as_bytes()).unwrap();
-    let per_request = PerRequest::new(keys).audience(AUDIENCE);
+    let keys = KeySet::from_json(google.jwks().as_bytes()).unwrap();
     let verifier = Verifier::builder()
-        .per_request(per_request)
+        .per_request(PerRequest::with_audience(keys, AUDIENCE))
         .build()
         .unwrap();
-    let receiver = Receiver::new(verifier).store(MemoryStore::default());
+    let receiver = Receiver::builder(verifier, MemoryStore::default());
+    let receiver = receiver.build().unwrap();
     let body = sample(&"batch.failed".into());
     let mut sent = Signer::jwt(&google, AUDIENCE).sign("msg_1", now(), body);
     let count = AtomicU32::new(0);
@@ -235,20 +269,22 @@ async fn keys_that_changed_are_fetched() {
             async move { Ok::<_, String>(set) }
         }
     };
-    let keys = Arc::new(gemini_webhooks::RefreshedKeys::new(source));
-    let long_ago = std::time::Instant::now() - Duration::from_secs(60);
-    keys.refresh_at(long_ago).await.unwrap();
-    let per_request = PerRequest::new(keys.keys()).accept_any_sender();
+    let clock = Clock::manual(now());
+    let keys = Arc::new(RefreshedKeys::new(source).clock(clock.clone()));
+    keys.refresh().await.unwrap();
+    clock.advance(Duration::from_secs(60));
     let verifier = Verifier::builder()
-        .per_request(per_request)
+        .per_request(PerRequest::any_sender(keys))
+        .clock(clock.clone())
         .build()
         .unwrap();
-    let receiver = Receiver::new(verifier).keys(keys);
+    let receiver = Receiver::builder(verifier, MemoryStore::default());
+    let receiver = receiver.build().unwrap();
     let count = AtomicU32::new(0);
     let body = sample(&"batch.failed".into());
-    let sent = Signer::v1a(&new).sign("msg_1", now(), body.clone());
+    let sent = Signer::v1a(&new).sign("msg_1", clock.now(), body.clone());
     assert_eq!(answer(&handle(&receiver, &sent, &count).await), PROCESSED);
-    let sent = Signer::v1a(&old).sign("msg_1", now(), body);
+    let sent = Signer::v1a(&old).sign("msg_1", clock.now(), body);
     let reply = handle(&receiver, &sent, &count).await;
     assert_eq!(answer(&reply), (401, "signature_mismatch"));
     assert_eq!(fetches.load(Ordering::SeqCst), 2);
@@ -256,14 +292,13 @@ async fn keys_that_changed_are_fetched() {
 
 #[tokio::test]
 async fn without_keys_yet_it_asks_to_come_again() {
-    let keys = gemini_webhooks::SharedKeySet::default();
-    let per_request = PerRequest::new(keys).accept_any_sender();
-    let receiver = Receiver::new(
-        Verifier::builder()
-            .per_request(per_request)
-            .build()
-            .unwrap(),
-    );
+    let per_request = PerRequest::any_sender(SharedKeySet::default());
+    let verifier = Verifier::builder()
+        .per_request(per_request)
+        .build()
+        .unwrap();
+    let receiver = Receiver::builder(verifier, MemoryStore::default());
+    let receiver = receiver.build().unwrap();
     let body = sample(&"batch.failed".into());
     let sent = Signer::v1a(&SigningKeys::generate()).sign("msg_1", now(), body);
     let reply = handle(&receiver, &sent, &AtomicU32::new(0)).await;
@@ -280,15 +315,13 @@ async fn a_day_of_retries_handles_a_delivery_once() {
     for fixture in Fixture::all().await {
         let name = fixture.name;
         let (receiver, count) = (fixture.receiver(), AtomicU32::new(0));
-        let start = OffsetDateTime::from_unix_timestamp(1_780_000_000).unwrap();
         let (mut passed, mut wait) = (Duration::ZERO, Duration::from_secs(1));
         let mut answers = Vec::new();
         while passed < DAY - HOUR {
-            let now = start + passed;
-            let sent = signed("msg_1", now);
+            let sent = fixture.signed("msg_1");
             let crashes = answers.len() % 2 == 0;
             let begun = Notify::new();
-            let handled = receiver.handle_at(&sent, &sent.body, now, async |_: Received<'_>| {
+            let handled = receiver.handle(&sent, &sent.body, async |_: Received<'_>| {
                 if crashes {
                     begun.notify_one();
                     std::future::pending::<()>().await;
@@ -312,29 +345,21 @@ async fn a_day_of_retries_handles_a_delivery_once() {
             "{name}: {answers:?}"
         );
 
-        let at = async |passed: Duration, attempted: Duration| {
-            let sent = signed("msg_1", start + attempted);
-            let handler = async |_: Received<'_>| {
-                count.fetch_add(1, Ordering::SeqCst);
-                Ok::<_, String>(())
-            };
-            let now = start + passed;
-            answer(&receiver.handle_at(&sent, &sent.body, now, handler).await)
-        };
         fixture.advance(LEASE).await;
-        passed += LEASE;
-        assert_eq!(at(passed, passed).await, PROCESSED, "{name}");
-        let processed = passed;
+        let sent = fixture.signed("msg_1");
+        let reply = handle(&receiver, &sent, &count).await;
+        assert_eq!(answer(&reply), PROCESSED, "{name}");
         for _ in 0..24 {
-            passed += HOUR;
             fixture.advance(HOUR).await;
-            assert_eq!(at(passed, passed).await, DUPLICATE, "{name}");
+            let sent = fixture.signed("msg_1");
+            let reply = handle(&receiver, &sent, &count).await;
+            assert_eq!(answer(&reply), DUPLICATE, "{name}");
         }
         // The last of the retries, by a clock that is 300 s ahead, is recorded and sent again.
-        let recorded = passed + Duration::from_secs(300);
-        let last = processed + DAY + Duration::from_secs(598);
-        fixture.advance(last - passed).await;
-        assert_eq!(at(last, recorded).await, DUPLICATE, "{name}");
+        let recorded = signed("msg_1", fixture.clock.now() + Duration::from_secs(300));
+        fixture.advance(Duration::from_secs(598)).await;
+        let reply = handle(&receiver, &recorded, &count).await;
+        assert_eq!(answer(&reply), DUPLICATE, "{name}");
         assert_eq!(count.load(Ordering::SeqCst), 1, "{name}");
 
         fixture.advance(Duration::from_secs(10)).await;
@@ -354,16 +379,17 @@ async fn a_day_of_retries_handles_a_delivery_once() {
 async fn more_retention_than_the_least_is_kept() {
     const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
     for fixture in Fixture::all().await {
-        let (receiver, count) = (fixture.receiver().retention(WEEK), AtomicU32::new(0));
-        let sent = signed("msg_1", now());
+        let receiver = fixture.builder().retention(WEEK).build().unwrap();
+        let count = AtomicU32::new(0);
+        let sent = fixture.signed("msg_1");
         let reply = handle(&receiver, &sent, &count).await;
         assert_eq!(answer(&reply), PROCESSED, "{}", fixture.name);
         fixture.advance(WEEK - LEASE).await;
-        let sent = signed("msg_1", now());
+        let sent = fixture.signed("msg_1");
         let reply = handle(&receiver, &sent, &count).await;
         assert_eq!(answer(&reply), DUPLICATE, "{}", fixture.name);
         fixture.advance(LEASE).await;
-        let sent = signed("msg_1", now());
+        let sent = fixture.signed("msg_1");
         let reply = handle(&receiver, &sent, &count).await;
         assert_eq!(answer(&reply), PROCESSED, "{}", fixture.name);
     }
@@ -381,12 +407,12 @@ async fn a_handler_completes_in_the_transaction_of_its_effect() {
     };
     store.transaction(create).await.unwrap();
     let receiver = fixture.receiver();
-    let sent = signed("msg_1", now());
+    let sent = fixture.signed("msg_1");
     for expected in [(500, "failed"), PROCESSED, DUPLICATE] {
         let fails = expected.0 == 500;
         let store = store.clone();
-        let handler = |delivery: Received<'_>| {
-            let claim = delivery.claim().unwrap().clone();
+        let handler = |received: Received<'_>| {
+            let (claim, delivery) = (received.claim().clone(), received.delivery());
             let (id, retention) = (delivery.id().to_owned(), delivery.retention());
             async move {
                 let work = move |transaction: &rusqlite::Transaction<'_>| {
@@ -415,7 +441,7 @@ async fn a_handler_completes_in_the_transaction_of_its_effect() {
         transaction.execute("INSERT INTO effects VALUES ('lost')", [])?;
         panic!("in a transaction")
     });
-    assert!(panicking.await.unwrap_err().to_string().contains("panic"));
+    assert!(chain(&panicking.await.unwrap_err()).contains("panic"));
     let rows = |transaction: &rusqlite::Transaction<'_>| {
         transaction.query_row("SELECT count(*) FROM effects", [], |row| {
             row.get::<_, i64>(0)
@@ -438,14 +464,14 @@ async fn a_handler_completes_in_a_transaction_of_postgresql() {
         .await
         .unwrap();
     let receiver = fixture.receiver();
-    let sent = signed("msg_1", now());
+    let sent = fixture.signed("msg_1");
     for expected in [(500, "failed"), PROCESSED, DUPLICATE] {
-        let mut handler = async |delivery: Received<'_>| {
+        let mut handler = async |received: Received<'_>| {
+            let delivery = received.delivery();
             let transaction = client.transaction().await?;
             let insert = "INSERT INTO effects VALUES ($1)";
             transaction.execute(insert, &[&delivery.id()]).await?;
-            let claim = delivery.claim().unwrap();
-            let retention = delivery.retention();
+            let (claim, retention) = (received.claim(), delivery.retention());
             assert!(PostgresStore::complete_in(&transaction, claim, retention).await?);
             if expected.0 == 500 {
                 return Ok::<_, deadpool_postgres::tokio_postgres::Error>(false);
@@ -456,7 +482,7 @@ async fn a_handler_completes_in_a_transaction_of_postgresql() {
         let reply = receiver.handle(
             &sent,
             &sent.body,
-            async |delivery: Received<'_>| match handler(delivery).await {
+            async |received: Received<'_>| match handler(received).await {
                 Ok(true) => Ok(()),
                 Ok(false) => Err("rolled back".to_owned()),
                 Err(error) => Err(error.to_string()),

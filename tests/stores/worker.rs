@@ -1,19 +1,26 @@
-//! Handles deliveries, with an effect in the store's own database, until all are done or it is
-//! killed: `store_worker STORE NAMESPACE FIRST COUNT`.
+//! The process that handles deliveries, with an effect in the store's own database, until all are
+//! done or it is killed: this program, started again for its one test.
 //!
-//! Each begun handler gets a line on standard output.
+//! Each begun handler gets a line on standard error.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use deadpool_postgres::tokio_postgres::{self, NoTls};
+use deadpool_postgres::tokio_postgres;
 use gemini_webhooks::{
-    HandlerError, Outcome, Received, Receiver, Secret, Verifier,
-    idempotency::{Claim, IdempotencyStore, PostgresStore, RedisStore, SqliteStore},
-    testing::{Signer, sample},
+    Receiver, Secret, Verifier,
+    receiver::{HandlerError, Outcome, Received},
+    store::{Claim, IdempotencyStore, PostgresStore, RedisStore, SqliteStore},
 };
 use time::OffsetDateTime;
 
-const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+use crate::fixture::{SECRET, client, redis_connection, signed};
+
+/// The environment variable that makes this process a worker: the store's URL, the namespace, the
+/// number to begin with and how many there are, a line each.
+pub(crate) const ARGUMENTS: &str = "STORE_WORKER";
+/// Begins the lines that have an id.
+pub(crate) const BEGUN: &str = "begun ";
+
 /// Short, so that the test need not wait long for what was killed.
 const LEASE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_micros(700);
@@ -78,40 +85,38 @@ async fn open(
         return Ok((Effects::Sqlite(store.clone()), Arc::new(store)));
     }
     if store.starts_with("redis:") {
-        let client = redis::Client::open(store)?;
-        let connection = client.get_multiplexed_async_connection().await?;
-        let effects = Effects::Redis(connection, format!("{namespace}effects"));
+        let effects = Effects::Redis(redis_connection(store).await, format!("{namespace}effects"));
         return Ok((effects, Arc::new(RedisStore::connect(store)?)));
     }
-    let (client, connection) = tokio_postgres::connect(store, NoTls).await?;
-    tokio::spawn(connection);
-    let effects = Effects::Postgres(client.into());
+    let effects = Effects::Postgres(client(store).await.into());
     Ok((effects, Arc::new(PostgresStore::connect(store)?)))
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), HandlerError> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [store, namespace, first, count] = &*arguments else {
-        return Err("expected STORE NAMESPACE FIRST COUNT".into());
+/// Does nothing where it is not started as a worker.
+#[tokio::test]
+async fn worker() -> Result<(), HandlerError> {
+    let Ok(arguments) = std::env::var(ARGUMENTS) else {
+        return Ok(());
+    };
+    let arguments: Vec<&str> = arguments.lines().collect();
+    let [store, namespace, first, count] = *arguments else {
+        return Err("expected a store, a namespace, the first number and how many".into());
     };
     let (first, count): (u32, u32) = (first.parse()?, count.parse()?);
     let (effects, store) = open(store, namespace).await?;
     let secret = Secret::parse(SECRET)?;
-    let signer = Signer::v1(&secret);
-    let receiver = Receiver::new(Verifier::builder().secret(secret).build()?)
-        .store(store)
+    let receiver = Receiver::builder(Verifier::builder().secret(secret).build()?, store)
         .namespace(namespace)
-        .lease(LEASE);
+        .lease(LEASE)
+        .build()?;
     let mut left: VecDeque<u32> = (0..count).map(|n| (first + n) % count).collect();
     while let Some(number) = left.pop_front() {
-        let body = sample(&"batch.succeeded".into());
-        let sent = signer.sign(format!("msg_{number}"), OffsetDateTime::now_utc(), body);
-        let handler = async |delivery: Received<'_>| {
-            println!("{}", delivery.id());
+        let sent = signed(&format!("msg_{number}"), OffsetDateTime::now_utc());
+        let handler = async |received: Received<'_>| {
+            let delivery = received.delivery();
+            eprintln!("{BEGUN}{}", delivery.id());
             tokio::time::sleep(PAUSE).await;
-            let claim = delivery.claim().ok_or("there is no claim")?;
-            let retention = delivery.retention();
+            let (claim, retention) = (received.claim(), delivery.retention());
             if !effects.record(delivery.id(), claim, retention).await? {
                 return Err::<_, HandlerError>("another has it".into());
             }

@@ -194,6 +194,7 @@ async fn conforms(name: &'static str, program: &str) {
     let server = Server::start(name, program).await;
     schemes(&server).await;
     heads(&server).await;
+    queries(&server).await;
     bodies(&server).await;
     connections(&server).await;
 }
@@ -265,6 +266,16 @@ async fn heads(server: &Server) {
         let without = head(&sent).replace(&format!("{name}: {value}\r\n"), "");
         let without = with_length(&without, &sent.body);
         server.expect(name, &without, (400, "missing_header")).await;
+    }
+}
+
+/// An address may have a query. It is no part of what is signed.
+async fn queries(server: &Server) {
+    let sent = signed(sample(&EventType::BatchExpired));
+    for query in ["?", "?a", "?a=b&c=%2F%26&a=d"] {
+        let head = head(&sent).replace("/webhook ", &format!("/webhook{query} "));
+        let request = with_length(&head, &sent.body);
+        server.expect(query, &request, (200, "batch.expired")).await;
     }
 }
 

@@ -2,7 +2,9 @@
 #![cfg(test)]
 
 use gemini_webhooks::{
-    ErrorCode, Event, EventData, EventType, KeySet, PerRequest, Verifier,
+    Event, EventData, EventType, PerRequest, Verifier,
+    event::ErrorCode,
+    keys::KeySet,
     testing::{Signer, SigningKeys, sample},
 };
 use time::OffsetDateTime;
@@ -23,7 +25,7 @@ fn an_application_still_decodes_its_own_tokens() {
 fn deliveries_verify_beside_it() {
     let google = SigningKeys::generate();
     let keys = KeySet::from_json(google.jwks().as_bytes()).unwrap();
-    let per_request = PerRequest::new(keys).audience("a").accept_any_sender();
+    let per_request = PerRequest::any_sender(keys).audience("a");
     let verifier = Verifier::builder()
         .per_request(per_request)
         .build()

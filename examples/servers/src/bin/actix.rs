@@ -6,7 +6,7 @@ use std::{env, error::Error as StdError, fmt};
 
 use actix_web::{App, HttpRequest, HttpServer, ResponseError, http::StatusCode, web};
 use gemini_webhooks::{
-    Error, JobTokens, KeySet, PayloadError, PerRequest, Secret, Verifier, WebhookHeaders,
+    Attempt, Error, JobTokens, PayloadError, PerRequest, Secret, Verifier, keys::KeySet,
 };
 
 fn verifier() -> Result<Verifier, Box<dyn StdError>> {
@@ -16,7 +16,7 @@ fn verifier() -> Result<Verifier, Box<dyn StdError>> {
     if let Ok(file) = env::var("GEMINI_WEBHOOK_JWKS") {
         let keys = KeySet::from_json(&std::fs::read(file)?)?;
         let tokens = JobTokens::parse(&env::var("GEMINI_WEBHOOK_JOB_KEY")?)?;
-        verifier = verifier.per_request(PerRequest::new(keys).job_tokens(tokens));
+        verifier = verifier.per_request(PerRequest::with_job_tokens(keys, tokens));
     }
     Ok(verifier.build()?)
 }
@@ -29,7 +29,9 @@ async fn webhook(
     // Of another version of the `http` crate.
     let headers = request.headers().iter();
     let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let delivery = verifier.verify(WebhookHeaders::from_pairs(headers)?, &body)?;
+    let uri = request.uri().to_string();
+    let attempt = Attempt::from_pairs(headers)?.with_uri(&uri);
+    let delivery = verifier.verify(attempt, &body)?;
     Ok(delivery.event()?.event_type().to_string())
 }
 

@@ -2,17 +2,16 @@
 //!
 //! `GEMINI_WEBHOOK_SECRET=whsec_... cargo run -p servers --bin axum`
 
-use std::{env, error::Error as StdError, sync::Arc};
+use std::{env, error::Error as StdError};
 
 use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, State},
-    http::{HeaderMap, StatusCode},
-    response::{IntoResponse, Response},
+    http::{StatusCode, request::Parts},
     routing::post,
 };
-use gemini_webhooks::{Error, JobTokens, KeySet, PayloadError, PerRequest, Secret, Verifier};
+use gemini_webhooks::{JobTokens, PerRequest, Secret, Verifier, keys::KeySet};
 
 fn verifier() -> Result<Verifier, Box<dyn StdError>> {
     let secret = Secret::parse(&env::var("GEMINI_WEBHOOK_SECRET")?)?;
@@ -21,39 +20,24 @@ fn verifier() -> Result<Verifier, Box<dyn StdError>> {
     if let Ok(file) = env::var("GEMINI_WEBHOOK_JWKS") {
         let keys = KeySet::from_json(&std::fs::read(file)?)?;
         let tokens = JobTokens::parse(&env::var("GEMINI_WEBHOOK_JOB_KEY")?)?;
-        verifier = verifier.per_request(PerRequest::new(keys).job_tokens(tokens));
+        verifier = verifier.per_request(PerRequest::with_job_tokens(keys, tokens));
     }
     Ok(verifier.build()?)
 }
 
 async fn webhook(
-    State(verifier): State<Arc<Verifier>>,
-    headers: HeaderMap,
+    State(verifier): State<Verifier>,
+    parts: Parts,
     body: Bytes,
-) -> Result<String, Refusal> {
-    let delivery = verifier.verify(&headers, &body)?;
-    Ok(delivery.event()?.event_type().to_string())
-}
-
-struct Refusal(u16, String);
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Self(error.status(), format!("{}: {error}", error.code()))
-    }
-}
-
-impl From<PayloadError> for Refusal {
-    fn from(error: PayloadError) -> Self {
-        Self(422, format!("payload_unreadable: {error}"))
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0).unwrap_or(StatusCode::BAD_REQUEST);
-        (status, self.1).into_response()
-    }
+) -> axum::response::Result<String> {
+    let delivery = verifier
+        .verify(&parts, &body)
+        .map_err(|refusal| refusal.response(format!("{}: {refusal}", refusal.code())))?;
+    let event = delivery.event().map_err(|error| {
+        let text = format!("payload_unreadable: {error}");
+        (StatusCode::UNPROCESSABLE_ENTITY, text)
+    })?;
+    Ok(event.event_type().to_string())
 }
 
 #[tokio::main]
@@ -61,7 +45,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     let app = Router::new()
         .route("/webhook", post(webhook))
         .layer(DefaultBodyLimit::max(1 << 20))
-        .with_state(Arc::new(verifier()?));
+        .with_state(verifier()?);
     let bind = env::var("BIND").unwrap_or_else(|_| "127.0.0.1:8787".into());
     let listener = tokio::net::TcpListener::bind(bind).await?;
     axum::serve(listener, app).await?;

@@ -7,8 +7,8 @@
 
 use std::{env, error::Error as StdError};
 
-use gemini_webhooks::{Error, JobTokens, KeySet, PayloadError, PerRequest, Secret, Verifier};
-use lambda_http::{Body, Request, Response, run, service_fn};
+use gemini_webhooks::{JobTokens, PerRequest, Secret, Verifier, keys::KeySet};
+use lambda_http::{Request, Response, http::StatusCode, run, service_fn};
 
 fn verifier() -> Result<Verifier, Box<dyn StdError>> {
     let secret = Secret::parse(&env::var("GEMINI_WEBHOOK_SECRET")?)?;
@@ -17,44 +17,40 @@ fn verifier() -> Result<Verifier, Box<dyn StdError>> {
     if let Ok(file) = env::var("GEMINI_WEBHOOK_JWKS") {
         let keys = KeySet::from_json(&std::fs::read(file)?)?;
         let tokens = JobTokens::parse(&env::var("GEMINI_WEBHOOK_JOB_KEY")?)?;
-        verifier = verifier.per_request(PerRequest::new(keys).job_tokens(tokens));
+        verifier = verifier.per_request(PerRequest::with_job_tokens(keys, tokens));
     }
     Ok(verifier.build()?)
 }
 
-fn webhook(verifier: &Verifier, request: &Request) -> Result<String, Refusal> {
+fn webhook(verifier: &Verifier, request: &Request) -> Response<String> {
     let body = request.body();
     if body.len() > 1 << 20 {
-        return Err(Refusal(413, "the body is too large".into()));
+        return response(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
     }
-    let delivery = verifier.verify(request.headers(), body)?;
-    Ok(delivery.event()?.event_type().to_string())
+    let delivery = match verifier.verify((request.headers(), request.uri()), body) {
+        Ok(delivery) => delivery,
+        Err(refusal) => return refusal.response(format!("{}: {refusal}", refusal.code())),
+    };
+    match delivery.event() {
+        Ok(event) => response(StatusCode::OK, event.event_type().as_str()),
+        Err(error) => {
+            let text = format!("payload_unreadable: {error}");
+            response(StatusCode::UNPROCESSABLE_ENTITY, text)
+        }
+    }
 }
 
-struct Refusal(u16, String);
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Self(error.status(), format!("{}: {error}", error.code()))
-    }
-}
-
-impl From<PayloadError> for Refusal {
-    fn from(error: PayloadError) -> Self {
-        Self(422, format!("payload_unreadable: {error}"))
-    }
+fn response(status: StatusCode, text: impl Into<String>) -> Response<String> {
+    let mut response = Response::new(text.into());
+    *response.status_mut() = status;
+    response
 }
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
     let verifier = verifier().map_err(|error| error.to_string())?;
     run(service_fn(async |request: Request| {
-        let (status, text) = match webhook(&verifier, &request) {
-            Ok(text) => (200, text),
-            Err(Refusal(status, text)) => (status, text),
-        };
-        let response = Response::builder().status(status).body(Body::from(text))?;
-        Ok::<_, lambda_http::Error>(response)
+        Ok::<_, lambda_http::Error>(webhook(&verifier, &request))
     }))
     .await
 }

@@ -55,11 +55,17 @@ async fn request(
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
         values.entry(name.as_str()).or_default().push(value);
     }
+    let mut parameters: HashMap<&str, Vec<&str>> = HashMap::new();
+    for parameter in uri.query().into_iter().flat_map(|query| query.split('&')) {
+        // As the load balancer does, which decodes nothing.
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        parameters.entry(name).or_default().push(value);
+    }
     let event = json!({
         "requestContext": {"elb": {"targetGroupArn": "arn:aws:elasticloadbalancing:local"}},
         "httpMethod": method.as_str(),
         "path": uri.path(),
-        "multiValueQueryStringParameters": {},
+        "multiValueQueryStringParameters": parameters,
         "multiValueHeaders": values,
         "body": BASE64_STANDARD.encode(body),
         "isBase64Encoded": true,

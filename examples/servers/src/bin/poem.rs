@@ -2,14 +2,12 @@
 //!
 //! `GEMINI_WEBHOOK_SECRET=whsec_... cargo run -p servers --bin poem`
 
-use std::{env, error::Error as StdError, fmt, sync::Arc};
+use std::{env, error::Error as StdError};
 
-use gemini_webhooks::{Error, JobTokens, KeySet, PayloadError, PerRequest, Secret, Verifier};
+use gemini_webhooks::{JobTokens, PerRequest, Secret, Verifier, keys::KeySet};
 use poem::{
-    Body, EndpointExt, Route, Server,
-    error::ResponseError,
-    handler,
-    http::{HeaderMap, StatusCode},
+    Body, EndpointExt, Route, Server, handler,
+    http::{HeaderMap, StatusCode, Uri},
     listener::TcpListener,
     post,
     web::Data,
@@ -22,57 +20,33 @@ fn verifier() -> Result<Verifier, Box<dyn StdError>> {
     if let Ok(file) = env::var("GEMINI_WEBHOOK_JWKS") {
         let keys = KeySet::from_json(&std::fs::read(file)?)?;
         let tokens = JobTokens::parse(&env::var("GEMINI_WEBHOOK_JOB_KEY")?)?;
-        verifier = verifier.per_request(PerRequest::new(keys).job_tokens(tokens));
+        verifier = verifier.per_request(PerRequest::with_job_tokens(keys, tokens));
     }
     Ok(verifier.build()?)
 }
 
 #[handler]
 async fn webhook(
-    Data(verifier): Data<&Arc<Verifier>>,
+    Data(verifier): Data<&Verifier>,
     headers: &HeaderMap,
+    uri: &Uri,
     body: Body,
 ) -> poem::Result<String> {
     let body = body.into_bytes_limit(1 << 20).await?;
-    let delivery = verifier.verify(headers, &body).map_err(Refusal::from)?;
-    let event = delivery.event().map_err(Refusal::from)?;
+    let delivery = verifier.verify((headers, uri), &body).map_err(|refusal| {
+        let text = format!("{}: {refusal}", refusal.code());
+        poem::Error::from_string(text, refusal.status_code())
+    })?;
+    let event = delivery.event().map_err(|error| {
+        let text = format!("payload_unreadable: {error}");
+        poem::Error::from_string(text, StatusCode::UNPROCESSABLE_ENTITY)
+    })?;
     Ok(event.event_type().to_string())
-}
-
-#[derive(Debug)]
-struct Refusal(u16, String);
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Self(error.status(), format!("{}: {error}", error.code()))
-    }
-}
-
-impl From<PayloadError> for Refusal {
-    fn from(error: PayloadError) -> Self {
-        Self(422, format!("payload_unreadable: {error}"))
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.1)
-    }
-}
-
-impl StdError for Refusal {}
-
-impl ResponseError for Refusal {
-    fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.0).unwrap_or(StatusCode::BAD_REQUEST)
-    }
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn StdError>> {
-    let app = Route::new()
-        .at("/webhook", post(webhook))
-        .data(Arc::new(verifier()?));
+    let app = Route::new().at("/webhook", post(webhook)).data(verifier()?);
     let bind = env::var("BIND").unwrap_or_else(|_| "127.0.0.1:8787".into());
     Server::new(TcpListener::bind(bind)).run(app).await?;
     Ok(())

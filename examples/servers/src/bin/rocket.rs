@@ -5,12 +5,12 @@
 use std::{env, error::Error as StdError, net::SocketAddr};
 
 use gemini_webhooks::{
-    Error, JobTokens, KeySet, PayloadError, PerRequest, Secret, Verifier, WebhookHeaders,
+    Attempt, Error, JobTokens, PayloadError, PerRequest, Secret, Verifier, keys::KeySet,
 };
 use rocket::{
     Config, Data, Request, State,
     data::ToByteUnit,
-    http::Status,
+    http::{Status, uri::Origin},
     post,
     request::{FromRequest, Outcome},
     response::{Responder, Response},
@@ -24,7 +24,7 @@ fn verifier() -> Result<Verifier, Box<dyn StdError>> {
     if let Ok(file) = env::var("GEMINI_WEBHOOK_JWKS") {
         let keys = KeySet::from_json(&std::fs::read(file)?)?;
         let tokens = JobTokens::parse(&env::var("GEMINI_WEBHOOK_JOB_KEY")?)?;
-        verifier = verifier.per_request(PerRequest::new(keys).job_tokens(tokens));
+        verifier = verifier.per_request(PerRequest::with_job_tokens(keys, tokens));
     }
     Ok(verifier.build()?)
 }
@@ -47,6 +47,7 @@ impl<'r> FromRequest<'r> for Headers {
 async fn webhook(
     verifier: &State<Verifier>,
     headers: Headers,
+    uri: &Origin<'_>,
     data: Data<'_>,
 ) -> Result<String, Refusal> {
     let body = data.open(1.mebibytes()).into_bytes().await;
@@ -55,7 +56,9 @@ async fn webhook(
         return Err(Refusal(413, "the body is too large".into()));
     }
     let headers = headers.0.iter().map(|(name, value)| (name, value));
-    let delivery = verifier.verify(WebhookHeaders::from_pairs(headers)?, &body)?;
+    let uri = uri.to_string();
+    let attempt = Attempt::from_pairs(headers)?.with_uri(&uri);
+    let delivery = verifier.verify(attempt, &body)?;
     Ok(delivery.event()?.event_type().to_string())
 }
 

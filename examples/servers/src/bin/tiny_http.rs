@@ -14,7 +14,7 @@ use std::{
 };
 
 use gemini_webhooks::{
-    Error, JobTokens, KeySet, PayloadError, PerRequest, Secret, Verifier, WebhookHeaders,
+    Attempt, Error, JobTokens, PayloadError, PerRequest, Secret, Verifier, keys::KeySet,
 };
 use tiny_http::{Method, Request, Response, Server};
 
@@ -28,13 +28,13 @@ fn verifier() -> Result<Verifier, Box<dyn StdError>> {
     if let Ok(file) = env::var("GEMINI_WEBHOOK_JWKS") {
         let keys = KeySet::from_json(&std::fs::read(file)?)?;
         let tokens = JobTokens::parse(&env::var("GEMINI_WEBHOOK_JOB_KEY")?)?;
-        verifier = verifier.per_request(PerRequest::new(keys).job_tokens(tokens));
+        verifier = verifier.per_request(PerRequest::with_job_tokens(keys, tokens));
     }
     Ok(verifier.build()?)
 }
 
 fn webhook(verifier: &Verifier, request: &mut Request) -> Result<String, Refusal> {
-    if request.url() != "/webhook" {
+    if request.url().split('?').next() != Some("/webhook") {
         return Err(Refusal(404, "not here".into()));
     }
     if *request.method() != Method::Post {
@@ -49,7 +49,8 @@ fn webhook(verifier: &Verifier, request: &mut Request) -> Result<String, Refusal
     }
     let headers = request.headers().iter();
     let headers = headers.map(|header| (header.field.as_str().as_str(), header.value.as_str()));
-    let delivery = verifier.verify(WebhookHeaders::from_pairs(headers)?, &body)?;
+    let attempt = Attempt::from_pairs(headers)?.with_uri(request.url());
+    let delivery = verifier.verify(attempt, &body)?;
     Ok(delivery.event()?.event_type().to_string())
 }
 
@@ -77,7 +78,7 @@ fn answer(verifier: &Verifier, mut request: Request) {
 }
 
 fn main() -> Result<(), Box<dyn StdError>> {
-    let verifier = Arc::new(verifier()?);
+    let verifier = verifier()?;
     let bind = env::var("BIND").unwrap_or_else(|_| "127.0.0.1:8787".into());
     let server = Server::http(bind).map_err(|error| error.to_string())?;
     let threads = Arc::new(AtomicUsize::new(0));
@@ -87,7 +88,7 @@ fn main() -> Result<(), Box<dyn StdError>> {
             let _ = request.respond(Response::empty(503));
             continue;
         }
-        let (verifier, threads) = (Arc::clone(&verifier), Arc::clone(&threads));
+        let (verifier, threads) = (verifier.clone(), Arc::clone(&threads));
         thread::spawn(move || {
             answer(&verifier, request);
             threads.fetch_sub(1, Ordering::Relaxed);

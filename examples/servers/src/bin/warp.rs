@@ -2,10 +2,10 @@
 //!
 //! `GEMINI_WEBHOOK_SECRET=whsec_... cargo run -p servers --bin warp`
 
-use std::{env, error::Error as StdError, net::SocketAddr, sync::Arc};
+use std::{env, error::Error as StdError, net::SocketAddr};
 
 use futures_util::{Stream, TryStreamExt};
-use gemini_webhooks::{Error, JobTokens, KeySet, PayloadError, PerRequest, Secret, Verifier};
+use gemini_webhooks::{IntoAttempt, JobTokens, PerRequest, Secret, Verifier, keys::KeySet};
 use warp::{
     Buf, Filter, Reply,
     http::{HeaderMap, StatusCode},
@@ -19,19 +19,22 @@ fn verifier() -> Result<Verifier, Box<dyn StdError>> {
     if let Ok(file) = env::var("GEMINI_WEBHOOK_JWKS") {
         let keys = KeySet::from_json(&std::fs::read(file)?)?;
         let tokens = JobTokens::parse(&env::var("GEMINI_WEBHOOK_JOB_KEY")?)?;
-        verifier = verifier.per_request(PerRequest::new(keys).job_tokens(tokens));
+        verifier = verifier.per_request(PerRequest::with_job_tokens(keys, tokens));
     }
     Ok(verifier.build()?)
 }
 
 /// `warp::body::content_length_limit` refuses a body in chunks, which has no such header.
-async fn read(body: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Result<Vec<u8>, Refusal> {
+async fn read(
+    body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+) -> Result<Vec<u8>, Response> {
     let mut body = std::pin::pin!(body);
     let mut bytes = Vec::new();
-    let failed = |error: warp::Error| Refusal(400, error.to_string());
+    let failed = |error: warp::Error| response(StatusCode::BAD_REQUEST, error.to_string());
     while let Some(mut part) = body.try_next().await.map_err(failed)? {
         if bytes.len() + part.remaining() > 1 << 20 {
-            return Err(Refusal(413, "the body is too large".into()));
+            let text = "the body is too large";
+            return Err(response(StatusCode::PAYLOAD_TOO_LARGE, text));
         }
         while part.has_remaining() {
             let chunk = part.chunk();
@@ -43,45 +46,44 @@ async fn read(body: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Result
 }
 
 async fn webhook(
-    verifier: Arc<Verifier>,
+    verifier: Verifier,
     headers: HeaderMap,
+    query: String,
     body: impl Stream<Item = Result<impl Buf, warp::Error>>,
-) -> Result<String, Refusal> {
+) -> Result<String, Response> {
     let body = read(body).await?;
-    let delivery = verifier.verify(&headers, &body)?;
-    Ok(delivery.event()?.event_type().to_string())
+    let uri = format!("/webhook?{query}");
+    let attempt = (&headers).into_attempt();
+    let delivery = verifier
+        .verify(attempt.map(|attempt| attempt.with_uri(&uri)), &body)
+        .map_err(|refusal| {
+            let text = format!("{}: {refusal}", refusal.code());
+            refusal.response(text).into_response()
+        })?;
+    let event = delivery.event().map_err(|error| {
+        let text = format!("payload_unreadable: {error}");
+        response(StatusCode::UNPROCESSABLE_ENTITY, text)
+    })?;
+    Ok(event.event_type().to_string())
 }
 
-struct Refusal(u16, String);
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Self(error.status(), format!("{}: {error}", error.code()))
-    }
-}
-
-impl From<PayloadError> for Refusal {
-    fn from(error: PayloadError) -> Self {
-        Self(422, format!("payload_unreadable: {error}"))
-    }
-}
-
-impl Reply for Refusal {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0).unwrap_or(StatusCode::BAD_REQUEST);
-        warp::reply::with_status(self.1, status).into_response()
-    }
+fn response(status: StatusCode, text: impl Into<String>) -> Response {
+    warp::reply::with_status(text.into(), status).into_response()
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn StdError>> {
-    let verifier = Arc::new(verifier()?);
+    let verifier = verifier()?;
     let bind = env::var("BIND").unwrap_or_else(|_| "127.0.0.1:8787".into());
     let bind: SocketAddr = bind.parse()?;
+    // `raw` refuses a request that has none.
+    let none = warp::any().map(String::new);
+    let query = warp::query::raw().or(none).unify();
     let route = warp::path!("webhook")
         .and(warp::post())
-        .map(move || Arc::clone(&verifier))
+        .map(move || verifier.clone())
         .and(warp::header::headers_cloned())
+        .and(query)
         .and(warp::body::stream())
         .then(webhook);
     warp::serve(route).run(bind).await;

@@ -1,0 +1,300 @@
+//! The table of event types. Everything that depends on a type follows from its row: the variants
+//! of [`EventType`] and [`EventData`], the struct of its data, how that is parsed, and the sample.
+
+use std::mem;
+
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::{
+    ErrorCode,
+    member::{UnexpectedKind, optional, stand_in},
+};
+use crate::json::Strict;
+
+/// The values of the members that a type documents, in the order of its row.
+pub(super) type Values = [Option<Strict>; MOST_MEMBERS];
+
+/// The part of a row that the parser uses.
+pub(super) struct Row {
+    /// The type's name.
+    pub(super) name: &'static str,
+    /// The names of the members that its data documents, besides `id`.
+    pub(super) members: &'static [&'static str],
+    pub(super) build: Build,
+}
+
+/// Builds the data from its `id`, the values of the documented members and the other members.
+type Build = fn(String, &mut Values, &mut Map<String, Value>) -> Result<EventData, UnexpectedKind>;
+
+impl Row {
+    /// Finds the row of a type.
+    pub(super) fn named(name: &str) -> Option<&'static Self> {
+        ROWS.iter().find(|row| row.name == name)
+    }
+}
+
+/// The length of the longest list.
+const fn longest(mut lists: &[&[&str]]) -> usize {
+    let mut longest = 0;
+    while let [list, rest @ ..] = lists {
+        if list.len() > longest {
+            longest = list.len();
+        }
+        lists = rest;
+    }
+    longest
+}
+
+/// Generates everything from rows of this form, where the values are those of the sample:
+///
+/// ```text
+/// /// The meaning of the type.
+/// "the.name" => TheName {
+///     /// The resource that `id` names.
+///     id = "id_123456",
+///     /// An optional member. Where it has no value, the member `another` stands in for it.
+///     member or another: String = "value",
+/// }
+/// ```
+macro_rules! event_types {
+    ($(
+        $(#[$about:meta])+
+        $name:literal => $Type:ident {
+            $(#[$about_id:meta])+
+            id = $id:literal,
+            $(
+                $(#[$about_member:meta])+
+                $member:ident $(or $stand_in:ident)?: $kind:ty = $value:literal,
+            )*
+        }
+    )+) => {
+        /// The type of an event.
+        ///
+        /// The variants, their names and [`KNOWN`](Self::KNOWN) come from the table of types that
+        /// this crate knows, and so do [`EventData`] and the samples of the feature `testing`. Any
+        /// other name is [`Unknown`](Self::Unknown) and no error: the service adds types.
+        ///
+        /// The service documents nine types. A webhook can subscribe to seven of them: the service
+        /// refuses `batch.cancelled` and `interaction.cancelled`.
+        ///
+        /// ```
+        /// use gemini_webhooks::EventType;
+        ///
+        /// assert_eq!("video.generated".parse(), Ok(EventType::VideoGenerated));
+        /// assert_eq!(EventType::from("ping"), EventType::Unknown("ping".into()));
+        /// assert_eq!(EventType::BatchFailed.to_string(), "batch.failed");
+        /// ```
+        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum EventType {
+            $(
+                #[doc = concat!("`", $name, "`")]
+                ///
+                $(#[$about])+
+                $Type,
+            )+
+            /// A type that this crate does not know, by its name.
+            Unknown(String),
+        }
+
+        impl EventType {
+            /// All types that this crate knows.
+            pub const KNOWN: &'static [Self] = &[$(Self::$Type),+];
+
+            /// Returns the type's name in JSON, such as `batch.succeeded`.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                match self {
+                    $(Self::$Type => $name,)+
+                    Self::Unknown(name) => name,
+                }
+            }
+
+            /// Returns a sample of the type's `data`, as JSON.
+            #[cfg(feature = "testing")]
+            pub(crate) fn sample_data(&self) -> &'static str {
+                match self {
+                    $(
+                        Self::$Type => concat!(
+                            r#"{"id":""#, $id,
+                            $(r#"",""#, stringify!($member), r#"":""#, $value,)*
+                            r#""}"#,
+                        ),
+                    )+
+                    Self::Unknown(_) => r#"{"id":"123456"}"#,
+                }
+            }
+        }
+
+        impl From<&str> for EventType {
+            fn from(name: &str) -> Self {
+                match name {
+                    $($name => Self::$Type,)+
+                    _ => Self::Unknown(name.to_owned()),
+                }
+            }
+        }
+
+        /// An event's `data`, by its `type`.
+        #[derive(Debug, Clone, PartialEq)]
+        #[non_exhaustive]
+        pub enum EventData {
+            $(
+                #[doc = concat!("`", $name, "`")]
+                ///
+                $(#[$about])+
+                $Type($Type),
+            )+
+            /// The data of a type that this crate does not know. Acknowledge it: the service adds
+            /// types, and the ping of a webhook arrives as one.
+            #[non_exhaustive]
+            Unknown {
+                /// The event's `type`.
+                event_type: String,
+                /// The event's whole `data`; [`Value::Null`] if there is none.
+                data: Value,
+            },
+        }
+
+        impl EventData {
+            /// Returns the event's type.
+            #[must_use]
+            pub fn event_type(&self) -> EventType {
+                match self {
+                    $(Self::$Type(_) => EventType::$Type,)+
+                    Self::Unknown { event_type, .. } => EventType::Unknown(event_type.clone()),
+                }
+            }
+        }
+
+        impl EventData {
+            /// Returns the members that this crate does not know, if `data` is an object.
+            #[cfg(feature = "_per-request")]
+            pub(crate) fn other(&self) -> Option<&Map<String, Value>> {
+                match self {
+                    $(Self::$Type(data) => Some(&data.other),)+
+                    Self::Unknown { data, .. } => data.as_object(),
+                }
+            }
+        }
+
+        impl Serialize for EventData {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    $(Self::$Type(data) => data.serialize(serializer),)+
+                    Self::Unknown { data, .. } => data.serialize(serializer),
+                }
+            }
+        }
+
+        $(
+            #[doc = concat!("The data of `", $name, "`.")]
+            ///
+            $(#[$about])+
+            #[derive(Debug, Clone, PartialEq, Serialize)]
+            #[non_exhaustive]
+            pub struct $Type {
+                $(#[$about_id])+
+                pub id: String,
+                $(
+                    $(#[$about_member])+
+                    #[serde(skip_serializing_if = "Option::is_none")]
+                    pub $member: Option<$kind>,
+                )*
+                /// Members that this crate does not know.
+                #[serde(flatten)]
+                pub other: Map<String, Value>,
+            }
+        )+
+
+        const MOST_MEMBERS: usize = longest(&[
+            $(&[$(stringify!($member), $(stringify!($stand_in),)?)*]),+
+        ]);
+
+        static ROWS: &[Row] = &[$(
+            Row {
+                name: $name,
+                members: &[$(stringify!($member), $(stringify!($stand_in),)?)*],
+                build: |id, values, other| {
+                    let [$($member, $($stand_in,)?)* ..] = values;
+                    $($(
+                        stand_in($member, stringify!($stand_in), $stand_in, other);
+                    )?)*
+                    Ok(EventData::$Type($Type {
+                        id,
+                        $($member: optional(stringify!($member), $member.take())?,)*
+                        other: mem::take(other),
+                    }))
+                },
+            },
+        )+];
+    };
+}
+
+event_types! {
+    /// A batch job ended and has results.
+    "batch.succeeded" => BatchSucceeded {
+        /// The name of the batch job.
+        id = "batch_123456",
+        /// The URI of the results; absent for a batch whose requests were given inline.
+        output_file_uri: String = "gs://my-bucket/results.jsonl",
+    }
+    /// A batch job was cancelled by its user. A webhook cannot subscribe to this type.
+    "batch.cancelled" => BatchCancelled {
+        /// The name of the batch job.
+        id = "batch_123456",
+    }
+    /// A batch job was not finished in time.
+    "batch.expired" => BatchExpired {
+        /// The name of the batch job.
+        id = "batch_123456",
+    }
+    /// A batch job failed as a whole.
+    "batch.failed" => BatchFailed {
+        /// The name of the batch job.
+        id = "batch_123456",
+        /// The kind of the failure.
+        error_code: ErrorCode = "INVALID_ARGUMENT",
+        /// A description of the failure, for people.
+        error_message: String = "row 7: bad request",
+    }
+    /// An interaction waits for its user, who has to answer a function call.
+    "interaction.requires_action" => InteractionRequiresAction {
+        /// The id of the interaction. It may contain full stops, also at its end.
+        id = "interaction_123456",
+    }
+    /// An interaction ended and has an output, which may be a video.
+    "interaction.completed" => InteractionCompleted {
+        /// The id of the interaction. It may contain full stops, also at its end.
+        id = "interaction_123456",
+    }
+    /// An interaction failed.
+    "interaction.failed" => InteractionFailed {
+        /// The id of the interaction. It may contain full stops, also at its end.
+        id = "interaction_123456",
+        /// The kind of the failure.
+        error_code: ErrorCode = "INTERNAL",
+        /// A description of the failure, for people.
+        error_message: String = "the agent stopped",
+    }
+    /// An interaction was cancelled by its user. A webhook cannot subscribe to this type.
+    "interaction.cancelled" => InteractionCancelled {
+        /// The id of the interaction. It may contain full stops, also at its end.
+        id = "interaction_123456",
+    }
+    /// A video is ready.
+    ///
+    /// Veo sent this type until it left the Gemini API in October 2026. Since then videos are
+    /// interactions, which end with `interaction.completed`; whether any of them still sends
+    /// `video.generated` is not documented.
+    "video.generated" => VideoGenerated {
+        /// The name of the operation.
+        id = "operation_123456",
+        /// The URI of the video. If it is absent, this is the value of `video_uri`, the member that
+        /// Google's own sample reads.
+        output_file_uri or video_uri: String = "gs://my-bucket/video.mp4",
+        /// The name of the video in the Files API.
+        file_name: String = "files/video_123456",
+    }
+}

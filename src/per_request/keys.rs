@@ -1,0 +1,21 @@
+//! Google's public keys: a set of them, and a source that keeps it current.
+
+#[cfg(feature = "reqwest")]
+mod endpoint;
+mod key_set;
+mod public_key;
+mod refresh;
+mod refreshed;
+mod shared;
+
+pub use super::job_tokens::MintError;
+pub use crate::boxed::{BoxError, BoxFuture};
+#[cfg(feature = "reqwest")]
+pub use endpoint::JwksEndpoint;
+pub use key_set::{KeySet, KeySetError, SkippedKey};
+pub use refresh::{Freshness, KeyRefresh};
+pub use refreshed::{Fetched, KeySource, RefreshError, RefreshedKeys};
+pub use shared::{Keys, SharedKeySet};
+
+pub(crate) use key_set::{Key, clip};
+pub(crate) use public_key::PublicKey;

@@ -1,0 +1,281 @@
+use std::time::Duration;
+
+use http::{Uri, uri::Scheme};
+use reqwest::{
+    Client, StatusCode, Url,
+    header::{ACCEPT, CACHE_CONTROL, ETAG, HeaderMap, IF_NONE_MATCH},
+    redirect::Policy,
+};
+
+use super::{BoxError, BoxFuture, Fetched, KeyRefresh, KeySet, KeySource};
+use crate::{address, error::ConfigError};
+
+/// A JSON Web Key Set at an address, fetched with `reqwest` in a Tokio runtime.
+///
+/// - HTTPS, or HTTP to the loopback interface (`localhost`, `127.0.0.0/8`, `[::1]`).
+/// - A fetch takes at most 5 s in all ([`KeyRefresh::TIMEOUT`]) and reads at most 256 KiB
+///   ([`KeySet::MAX_DOCUMENT`]).
+/// - At most three redirects are followed, all within the same scheme, host and port.
+/// - `Cache-Control: max-age` and `ETag` are honoured (RFC 9110, RFC 9111).
+///
+/// ```
+/// use gemini_webhooks::keys::{JwksEndpoint, RefreshedKeys};
+///
+/// let keys = RefreshedKeys::new(JwksEndpoint::google()?);
+/// assert!(JwksEndpoint::new("http://example.com/jwks.json").is_err());
+/// # Ok::<(), gemini_webhooks::ConfigError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct JwksEndpoint {
+    client: Client,
+    url: Url,
+}
+
+impl JwksEndpoint {
+    /// The address at which Google publishes the keys that sign per-request deliveries.
+    pub const GOOGLE: &str = "https://generativelanguage.googleapis.com/.well-known/jwks.json";
+
+    /// Fetches the keys that sign per-request deliveries from [`GOOGLE`](Self::GOOGLE).
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::InvalidEndpoint`] if the system's TLS can't be set up.
+    pub fn google() -> Result<Self, ConfigError> {
+        Self::new(Self::GOOGLE)
+    }
+
+    /// Fetches the keys from another address, such as your own proxy or the server of a test.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::InvalidEndpoint`] if the address is not absolute, is neither HTTPS nor on the
+    /// loopback interface, has credentials or a fragment, or is one that parsers read differently,
+    /// and if the system's TLS can't be set up.
+    pub fn new(url: &str) -> Result<Self, ConfigError> {
+        let invalid = |reason: String| ConfigError::InvalidEndpoint { reason };
+        let uri = address::parse(url).map_err(invalid)?;
+        let url = Url::parse(url).map_err(|error| invalid(error.to_string()))?;
+        if !agree(&uri, &url) {
+            return Err(invalid("parsers read its host or port differently".into()));
+        }
+        let client = Client::builder()
+            .timeout(KeyRefresh::TIMEOUT)
+            .redirect(Policy::custom(|attempt| match attempt.previous() {
+                [.., last]
+                    if attempt.previous().len() <= 3 && last.origin() == attempt.url().origin() =>
+                {
+                    attempt.follow()
+                }
+                _ => attempt.error("it redirects elsewhere, or too often"),
+            }))
+            .build()
+            .map_err(|error| invalid(error.to_string()))?;
+        Ok(Self { client, url })
+    }
+}
+
+impl KeySource for JwksEndpoint {
+    fn fetch<'s>(&'s self, etag: Option<&'s str>) -> BoxFuture<'s, Result<Fetched, BoxError>> {
+        Box::pin(self.get(etag))
+    }
+}
+
+impl JwksEndpoint {
+    async fn get(&self, etag: Option<&str>) -> Result<Fetched, BoxError> {
+        let mut request = self
+            .client
+            .get(self.url.clone())
+            .header(ACCEPT, "application/json");
+        if let Some(etag) = etag {
+            request = request.header(IF_NONE_MATCH, etag);
+        }
+        let mut response = request.send().await?;
+        let max_age = max_age(response.headers());
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_MODIFIED if etag.is_some() => {
+                return Ok(Fetched::Unchanged { max_age });
+            }
+            status => return Err(format!("the server answers {status}").into()),
+        }
+        let etag = response
+            .headers()
+            .get(ETAG)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        let mut json = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            if json.len().saturating_add(chunk.len()) > KeySet::MAX_DOCUMENT {
+                return Err(
+                    format!("the document is longer than {} bytes", KeySet::MAX_DOCUMENT).into(),
+                );
+            }
+            json.extend_from_slice(&chunk);
+        }
+        Ok(Fetched::Document {
+            json,
+            max_age,
+            etag,
+        })
+    }
+}
+
+/// Tells whether two parsers found the same server. The rule for addresses reads a [`Uri`], and
+/// `reqwest` connects to a [`Url`].
+fn agree(uri: &Uri, url: &Url) -> bool {
+    let same_host = |a: &str, b: &str| {
+        let same_address = address::ipv6(a).is_some_and(|a| address::ipv6(b) == Some(a));
+        a.eq_ignore_ascii_case(b) || same_address
+    };
+    let https = uri.scheme() == Some(&Scheme::HTTPS);
+    let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
+    uri.scheme_str() == Some(url.scheme())
+        && matches!((uri.host(), url.host_str()), (Some(a), Some(b)) if same_host(a, b))
+        && url.port_or_known_default() == Some(port)
+}
+
+/// Returns the `max-age` of `Cache-Control`; zero where the answer must not be reused without
+/// asking.
+fn max_age(headers: &HeaderMap) -> Option<Duration> {
+    let values = headers
+        .get_all(CACHE_CONTROL)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let directives = values
+        .flat_map(|value| value.split(','))
+        .map(|directive| directive.trim().to_ascii_lowercase());
+    let mut max_age = None;
+    for directive in directives {
+        match directive.split_once('=') {
+            None if directive == "no-store" || directive == "no-cache" => {
+                return Some(Duration::ZERO);
+            }
+            Some(("max-age", seconds)) => {
+                max_age = seconds
+                    .trim_matches('"')
+                    .parse()
+                    .ok()
+                    .map(Duration::from_secs);
+            }
+            _ => {}
+        }
+    }
+    max_age
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_and_loopback_addresses_are_taken() {
+        for url in [
+            JwksEndpoint::GOOGLE,
+            "http://localhost/jwks",
+            "http://LOCALHOST:1/jwks",
+            "http://127.0.0.1:8080/jwks",
+            "http://127.9.9.9/jwks",
+            "http://[::1]:8080/jwks",
+        ] {
+            assert!(JwksEndpoint::new(url).is_ok(), "{url}");
+        }
+        for url in [
+            "",
+            "jwks.json",
+            "http://example.com/jwks",
+            "http://localhost.example.com/jwks",
+            "http://127.0.0.1.example.com/jwks",
+            "http://user@example.com/127.0.0.1",
+            "http://0.0.0.0/jwks",
+            "http://10.0.0.1/jwks",
+            "http://[::ffff:10.0.0.1]/jwks",
+            "ftp://localhost/jwks",
+            "file:///etc/passwd",
+            "https://user:hunter2@example.com/jwks",
+            "https://example.com/jwks#hunter2",
+            "http://localhost\\@example.com/jwks",
+            "http://127.1/jwks",
+            "http://0x7f.1/jwks",
+            "https://xn--a/jwks?hunter2",
+        ] {
+            let error = JwksEndpoint::new(url).expect_err(url);
+            assert!(
+                matches!(error, ConfigError::InvalidEndpoint { .. }),
+                "{error}"
+            );
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_two_parsers_read_differently_is_noticed() {
+        let agree = |uri: &str, url| agree(&uri.parse().unwrap(), &Url::parse(url).unwrap());
+        for (uri, url) in [
+            ("https://example.com/", "https://example.com"),
+            ("HTTPS://EXAMPLE.com/", "https://example.com:443/"),
+            ("https://example.com:443/", "https://example.com/"),
+            ("http://localhost:080/", "http://localhost/"),
+            ("http://[0:0::0:1]:81/", "http://[::1]:81/"),
+        ] {
+            assert!(agree(uri, url), "{uri} {url}");
+        }
+        for (uri, url) in [
+            ("https://example.com/", "http://example.com:443/"),
+            ("https://example.com/", "https://example.org/"),
+            ("https://example.com/", "https://example.com:444/"),
+            ("http://localhost/", "http://localhost:443/"),
+            ("http://127.1/", "http://127.1/"),
+            ("http://0x7f.1/", "http://0x7f.1/"),
+            ("http://[::1]/", "http://[::2]/"),
+            ("https://example.com/", "data:text/plain,example.com"),
+        ] {
+            assert!(!agree(uri, url), "{uri} {url}");
+        }
+    }
+
+    /// The rule for addresses is strict enough for any two parsers: all short hosts and ports of
+    /// these characters.
+    #[test]
+    fn every_short_address_that_is_taken_is_read_alike() {
+        let characters = b"017xa.-:[]@";
+        let mut taken = 0;
+        let mut rests = vec![String::new()];
+        for _ in 0..4 {
+            let longer = |rest: &String| characters.map(|c| format!("{rest}{}", char::from(c)));
+            rests = rests.iter().flat_map(longer).collect();
+            for rest in &rests {
+                let text = format!("https://{rest}/");
+                if let (Ok(uri), Ok(url)) = (address::parse(&text), Url::parse(&text)) {
+                    assert!(agree(&uri, &url), "{text}");
+                    taken += 1;
+                }
+            }
+        }
+        assert!(taken > 500, "{taken}");
+    }
+
+    #[test]
+    fn the_maximum_age_is_read_from_cache_control() {
+        for (value, seconds) in [
+            ("max-age=300", Some(300)),
+            (
+                "public, Max-Age=19845, must-revalidate, no-transform",
+                Some(19_845),
+            ),
+            ("s-maxage=5, max-age=\"7\"", Some(7)),
+            ("no-store", Some(0)),
+            ("max-age=300, no-cache", Some(0)),
+            ("max-age=-1", None),
+            ("max-age=99999999999999999999", None),
+            ("private", None),
+            ("", None),
+        ] {
+            let headers = HeaderMap::from_iter([(CACHE_CONTROL, value.parse().unwrap())]);
+            assert_eq!(
+                max_age(&headers),
+                seconds.map(Duration::from_secs),
+                "{value}"
+            );
+        }
+    }
+}

@@ -1,0 +1,175 @@
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::ready,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::clock::Clock;
+
+use super::{Claim, ClaimOutcome, IdempotencyStore, StoreError, StoreFuture, fencing_token};
+
+/// Remembers in the memory of the process: for tests, and for a service that is one process and
+/// may handle again, after a restart, what it handled in the last day.
+///
+/// It holds at most so many keys, done and in flight, as it was made for; one takes some 200 bytes.
+/// When it is full of keys that are still to be remembered, it refuses new ones with a
+/// [`StoreError`], for which [`Receiver`](crate::Receiver) answers 503: to forget one would let its
+/// next retry or replay through. Clones share their memory.
+#[derive(Debug, Clone)]
+pub struct MemoryStore {
+    shared: Arc<Mutex<Ledger>>,
+}
+
+impl MemoryStore {
+    /// How many keys the default store holds: 100,000, some 20 MB.
+    pub const DEFAULT_CAPACITY: usize = 100_000;
+
+    /// A store for so many keys: those of a little more than a day.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            shared: Arc::new(Mutex::new(Ledger {
+                capacity,
+                ..Ledger::default()
+            })),
+        }
+    }
+
+    /// Sets the clock, for all clones.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn clock(self, clock: Clock) -> Self {
+        self.lock().clock = clock;
+        self
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Ledger> {
+        // No panic can leave the ledger half changed.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::with_capacity(Self::DEFAULT_CAPACITY)
+    }
+}
+
+impl IdempotencyStore for MemoryStore {
+    fn claim<'a>(&'a self, key: &'a str, lease: Duration) -> StoreFuture<'a, ClaimOutcome> {
+        Box::pin(ready(self.lock().claim(key, lease)))
+    }
+
+    fn complete<'a>(&'a self, claim: &'a Claim, retention: Duration) -> StoreFuture<'a, bool> {
+        Box::pin(ready(self.lock().complete(claim, retention)))
+    }
+
+    fn release<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, ()> {
+        self.lock().release(claim);
+        Box::pin(ready(Ok(())))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    capacity: usize,
+    entries: HashMap<Arc<str>, Entry>,
+    /// The same keys, the next to be forgotten first.
+    by_end: BTreeSet<(Instant, Arc<str>)>,
+    last_token: i64,
+    clock: Clock,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    fencing_token: i64,
+    done: bool,
+    /// Of the lease, or of the retention.
+    end: Instant,
+}
+
+impl Ledger {
+    fn claim(&mut self, key: &str, lease: Duration) -> Result<ClaimOutcome, StoreError> {
+        let now = self.clock.instant();
+        if let Some(entry) = self.live(key, now) {
+            return Ok(if entry.done {
+                ClaimOutcome::Done
+            } else {
+                let remaining = entry.end.saturating_duration_since(now);
+                ClaimOutcome::InFlight { remaining }
+            });
+        }
+        self.last_token = fencing_token(&self.clock, self.last_token);
+        let claim = Claim::new(key, self.last_token);
+        self.insert(&claim, false, now, lease)?;
+        Ok(ClaimOutcome::New(claim))
+    }
+
+    fn complete(&mut self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
+        let now = self.clock.instant();
+        let entry = self.live(claim.key(), now);
+        if entry.is_some_and(|entry| entry.fencing_token != claim.fencing_token()) {
+            return Ok(false);
+        }
+        self.insert(claim, true, now, retention)?;
+        Ok(true)
+    }
+
+    fn release(&mut self, claim: &Claim) {
+        if let Some(entry) = self.entries.get(claim.key())
+            && entry.fencing_token == claim.fencing_token()
+            && !entry.done
+        {
+            self.remove(claim.key());
+        }
+    }
+
+    fn live(&self, key: &str, now: Instant) -> Option<Entry> {
+        let entry = self.entries.get(key).copied();
+        entry.filter(|entry| entry.end > now)
+    }
+
+    fn insert(
+        &mut self,
+        claim: &Claim,
+        done: bool,
+        now: Instant,
+        lasting: Duration,
+    ) -> Result<(), StoreError> {
+        let far = || StoreError::new("the end of that time is beyond the clock's range");
+        let entry = Entry {
+            fencing_token: claim.fencing_token(),
+            done,
+            end: now.checked_add(lasting).ok_or_else(far)?,
+        };
+        self.remove(claim.key());
+        self.forget(now);
+        if self.entries.len() >= self.capacity {
+            let full = format!("its {} keys are all still to be remembered", self.capacity);
+            return Err(StoreError::new(full));
+        }
+        let key: Arc<str> = claim.key().into();
+        self.by_end.insert((entry.end, Arc::clone(&key)));
+        self.entries.insert(key, entry);
+        Ok(())
+    }
+
+    /// Two for each that comes, so that old ones go, and no caller has to wait for many.
+    fn forget(&mut self, now: Instant) {
+        for _ in 0..2 {
+            if let Some((end, key)) = self.by_end.first()
+                && *end <= now
+            {
+                let key = Arc::clone(key);
+                self.remove(&key);
+            }
+        }
+    }
+
+    fn remove(&mut self, key: &str) {
+        if let Some((key, entry)) = self.entries.remove_entry(key) {
+            self.by_end.remove(&(entry.end, key));
+        }
+    }
+}

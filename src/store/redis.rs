@@ -1,0 +1,152 @@
+use std::{fmt, sync::LazyLock, time::Duration};
+
+use redis::{
+    Client, FromRedisValue, Script, ScriptInvocation,
+    aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig},
+};
+use tokio::time::timeout;
+
+use crate::clock::milliseconds;
+
+use super::{Claim, ClaimOutcome, IdempotencyStore, StoreError, StoreFuture};
+
+/// Gives 0 and nothing for a key that is done, 1 and the milliseconds that are left for one that is
+/// claimed, 2 and the fencing token for one that is claimed by this.
+static CLAIM: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local held = redis.call('GET', KEYS[1])
+         if held and string.sub(held, 1, 5) == 'done:' then return {0, 0} end
+         if held then return {1, redis.call('PTTL', KEYS[1])} end
+         local time = redis.call('TIME')
+         local token = time[1] * 1000000 + time[2]
+         redis.call('SET', KEYS[1], string.format('claimed:%.0f', token), 'PX', ARGV[1])
+         return {2, token}",
+    )
+});
+
+static COMPLETE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local held = redis.call('GET', KEYS[1])
+         if held and held ~= 'claimed:' .. ARGV[1] and held ~= 'done:' .. ARGV[1] then return 0 end
+         redis.call('SET', KEYS[1], 'done:' .. ARGV[1], 'PX', ARGV[2])
+         return 1",
+    )
+});
+
+static RELEASE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "if redis.call('GET', KEYS[1]) == 'claimed:' .. ARGV[1] then redis.call('DEL', KEYS[1]) end
+         return 1",
+    )
+});
+
+/// Remembers in Redis (5 or newer) or Valkey: for any number of machines, by the server's clock.
+///
+/// Each operation is one script that touches one key, so that it works on Redis Cluster: give
+/// [`new`](Self::new) a cluster connection of the `redis` crate. The key of a delivery is
+/// `gemini-webhooks:` and its idempotency key; the value is `claimed:` or `done:` and the fencing
+/// token; what need no longer be remembered expires.
+///
+/// It remembers as well as the server is set up to: a key that is evicted (`maxmemory-policy` other
+/// than `noeviction`), lost in a crash (`appendfsync` other than `always`) or not yet replicated at
+/// a failover lets a duplicate through.
+///
+/// Calls have to be made in a Tokio runtime, and wait at most 5 s for the answer. Clones share one
+/// connection.
+#[derive(Clone)]
+pub struct RedisStore<C = ConnectionManager> {
+    connection: C,
+}
+
+impl RedisStore {
+    /// For a URL such as `redis://user:password@host:6379/0`, without TLS. Connects when it is
+    /// needed, and anew when the connection is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] where the URL is malformed.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime.
+    pub fn connect(url: &str) -> Result<Self, StoreError> {
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(Self::PATIENCE))
+            .set_response_timeout(Some(Self::PATIENCE))
+            // The next call tries again.
+            .set_number_of_retries(1);
+        let client = Client::open(url).map_err(StoreError::new)?;
+        let connection =
+            ConnectionManager::new_lazy_with_config(client, config).map_err(StoreError::new)?;
+        Ok(Self::new(connection))
+    }
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    /// With a connection of the caller's own, for instance over TLS or to a cluster. It is cloned
+    /// for each operation.
+    #[must_use]
+    pub const fn new(connection: C) -> Self {
+        Self { connection }
+    }
+
+    async fn run<T: FromRedisValue>(
+        &self,
+        mut script: ScriptInvocation<'_>,
+        key: &str,
+    ) -> Result<T, StoreError> {
+        script.key(format!("gemini-webhooks:{key}"));
+        let mut connection = self.connection.clone();
+        timeout(Self::PATIENCE, script.invoke_async(&mut connection))
+            .await
+            .map_err(|_| StoreError::new("the server does not answer in time"))?
+            .map_err(StoreError::new)
+    }
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> IdempotencyStore for RedisStore<C> {
+    fn claim<'a>(&'a self, key: &'a str, lease: Duration) -> StoreFuture<'a, ClaimOutcome> {
+        Box::pin(async move {
+            let mut script = CLAIM.prepare_invoke();
+            script.arg(expiry(lease));
+            Ok(match self.run(script, key).await? {
+                (0, _) => ClaimOutcome::Done,
+                (1, remaining) => ClaimOutcome::InFlight {
+                    remaining: Duration::from_millis(u64::try_from(remaining).unwrap_or_default()),
+                },
+                (_, fencing_token) => ClaimOutcome::New(Claim::new(key, fencing_token)),
+            })
+        })
+    }
+
+    fn complete<'a>(&'a self, claim: &'a Claim, retention: Duration) -> StoreFuture<'a, bool> {
+        Box::pin(async move {
+            let mut script = COMPLETE.prepare_invoke();
+            script.arg(claim.fencing_token());
+            script.arg(expiry(retention));
+            self.run(script, claim.key()).await
+        })
+    }
+
+    fn release<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let mut script = RELEASE.prepare_invoke();
+            script.arg(claim.fencing_token());
+            self.run::<i64>(script, claim.key()).await.map(drop)
+        })
+    }
+}
+
+/// Leaves the address out: it may hold a password.
+impl<C> fmt::Debug for RedisStore<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").finish_non_exhaustive()
+    }
+}
+
+/// In milliseconds, at least one: Redis knows no shorter time.
+fn expiry(time: Duration) -> i64 {
+    milliseconds(time).max(1)
+}

@@ -38,7 +38,7 @@ fn keep_current(keys: &SharedKeySet, path: &Path, refused: &Receiver<Error>) {
                 }
                 Err(error) => {
                     println!("the old keys stay: {error}");
-                    refresh.failed(Instant::now());
+                    refresh.failed(Instant::now(), None);
                 }
             }
         }

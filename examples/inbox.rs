@@ -165,7 +165,9 @@ async fn process(key: &str, event: &Event, forward: Option<&Forward>) -> Result<
         .header("idempotency-key", key)
         .header("content-type", "application/json")
         .body(serde_json::to_vec(event)?);
-    request.send().await?.error_for_status()?;
+    let answer = async { request.send().await?.error_for_status() };
+    // The query of an address may hold a key, and errors are logged.
+    answer.await.map_err(reqwest::Error::without_url)?;
     Ok(())
 }
 

@@ -31,11 +31,14 @@ use time::OffsetDateTime;
 fn verifier(jwks: &str, clock: &Clock) -> Result<Verifier, ConfigError> {
     let keys = RefreshedKeys::new(JwksEndpoint::new(jwks)?); // or JwksEndpoint::google()?
     let keys = Arc::new(keys.clock(clock.clone())); // for the show alone
-    Verifier::builder()
+    let tokens = JobTokens::new(JOB_KEY);
+    let verifier = Verifier::builder()
         .secret(Secret::parse(OLD_SECRET)?)
         .secret(Secret::parse(NEW_SECRET)?)
-        .per_request(PerRequest::with_job_tokens(keys, JobTokens::new(JOB_KEY)))
-        .build()
+        .per_request(PerRequest::with_job_tokens(Arc::clone(&keys), tokens))
+        .build()?;
+    tokio::spawn(async move { keys.run(|error| eprintln!("{error:?}")).await });
+    Ok(verifier)
 }
 
 async fn receive(
@@ -52,7 +55,7 @@ async fn receive(
         .map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
     let job = delivery
         .job()
-        .map(|job| format!(" [job {job}]"))
+        .map(|job| format!(" [job {}]", job.context))
         .unwrap_or_default();
     let scheme = delivery.scheme();
     Ok(format!("{scheme}: {}{job}", understand(&event.data)))

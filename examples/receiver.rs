@@ -15,8 +15,8 @@
 //! Secrets or a key set must be given, and with a key set one of the last three: Google signs the
 //! per-request deliveries of all its customers with the same keys.
 //!
-//! `POST /webhook` takes deliveries, `GET /healthz` says that the receiver is up. Each delivery is
-//! processed once and answered with `"status":"processed"`, and when it comes again with
+//! `POST /webhook` takes deliveries. `GET /healthz` says that the receiver is up, and `GET /readyz`
+//! answers 503 while there are no usable keys for per-request deliveries. Each delivery is processed once and answered with `"status":"processed"`, and when it comes again with
 //! `"duplicate"`. Standard output gets one JSON line for each. A setting that is missing or
 //! malformed ends the program with status 2. SIGTERM and Ctrl-C end it with status 0 once the
 //! current requests are answered.
@@ -37,7 +37,7 @@ use axum::{
 use chain::chain;
 use gemini_webhooks::{
     ConfigError, Delivery, JobTokens, PayloadError, PerRequest, Receiver, Secret, Verifier,
-    keys::{JwksEndpoint, RefreshError, RefreshedKeys},
+    keys::{Freshness, JwksEndpoint, RefreshError, RefreshedKeys},
     receiver::{Outcome, Received},
     store::{IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore},
 };
@@ -205,8 +205,8 @@ async fn webhook(State(receiver): State<Receiver>, parts: Parts, request: Reques
     (head, Json(answer)).into_response()
 }
 
-/// `parts` are those of the request. Neither its URI nor its headers are logged: both can carry
-/// what proves that a delivery is ours.
+/// `parts` are those of the request. Neither its URI nor its headers are logged: both may hold the
+/// proof that a delivery is ours.
 async fn receive(receiver: &Receiver, parts: &Parts, request: Request) -> http::Response<Value> {
     let body = match timeout(READ_TIMEOUT, Bytes::from_request(request, &())).await {
         Ok(Ok(body)) => body,
@@ -259,7 +259,7 @@ fn accepted(status: &str, delivery: &Delivery<'_>) -> Value {
         answer["type"] = event.event_type().as_str().into();
     }
     if let Some(job) = delivery.job() {
-        answer["job"] = job.into();
+        answer["job"] = job.context.as_str().into();
     }
     answer
 }
@@ -274,24 +274,24 @@ fn response(status: StatusCode, answer: Value) -> http::Response<Value> {
     response
 }
 
-/// Keeps the keys current.
-async fn refresh(keys: Arc<RefreshedKeys>) {
-    loop {
-        // Never in a hurry, whatever the clock does.
-        tokio::time::sleep(keys.time_to_next().max(Duration::from_millis(100))).await;
-        report(keys.refresh().await, &keys);
+/// Fetches the keys once, which takes at most 5 s.
+async fn fetch(keys: &RefreshedKeys) {
+    if let Err(error) = keys.refresh().await {
+        report(&error);
+    }
+    for skipped in keys.keys().get().iter().flat_map(|keys| keys.skipped()) {
+        eprintln!("receiver: in the key set, {skipped}");
     }
 }
 
-fn report(refreshed: Result<bool, RefreshError>, keys: &RefreshedKeys) {
-    match refreshed {
-        Ok(true) => {
-            for skipped in keys.keys().get().iter().flat_map(|keys| keys.skipped()) {
-                eprintln!("receiver: in the key set, {skipped}");
-            }
-        }
-        Ok(false) => {}
-        Err(error) => eprintln!("receiver: {}", chain(&error)),
+fn report(error: &RefreshError) {
+    eprintln!("receiver: {}", chain(error));
+}
+
+fn readiness(keys: Option<&Arc<RefreshedKeys>>) -> (StatusCode, &'static str) {
+    match keys.map(|keys| keys.freshness()) {
+        Some(Freshness::Due) => (StatusCode::SERVICE_UNAVAILABLE, "no usable keys"),
+        _ => (StatusCode::OK, "ok"),
     }
 }
 
@@ -350,14 +350,18 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 async fn run(config: Config) -> std::io::Result<()> {
     let stop = stop_signal()?;
     let listener = TcpListener::bind(config.bind).await?;
-    if let Some(keys) = config.keys {
-        report(keys.refresh().await, &keys);
-        tokio::spawn(refresh(keys));
+    if let Some(keys) = config.keys.clone() {
+        fetch(&keys).await;
+        tokio::spawn(async move { keys.run(|error| report(&error)).await });
     }
     let router = Router::new()
         .route("/webhook", post(webhook))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .route("/healthz", get(|| async { "ok" }))
+        .route(
+            "/readyz",
+            get(async move || readiness(config.keys.as_ref())),
+        )
         .with_state(config.receiver);
     writeln!(std::io::stdout(), "listening on {}", listener.local_addr()?)?;
     serve(listener, router, stop).await;

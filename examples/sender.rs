@@ -259,7 +259,8 @@ impl Sender {
             Err(error) if error.is_timeout() => {
                 (false, format!("no answer within {} s", PATIENCE.as_secs()))
             }
-            Err(error) => (false, chain(&error)),
+            // The query of an address may hold a job token.
+            Err(error) => (false, chain(&error.without_url())),
         }
     }
 

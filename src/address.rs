@@ -105,6 +105,12 @@ fn is_port(text: &str) -> bool {
     })
 }
 
+/// Returns an address without its password and its query, which may hold a token or a key.
+#[cfg(feature = "configure")]
+pub(crate) fn shown(address: &str) -> String {
+    crate::redacted::text(address)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -54,10 +54,53 @@ pub(crate) fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
+#[cfg(feature = "_per-request")]
+mod sleep {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+        time::Duration,
+    };
+
+    use super::Clock;
+
+    /// A future that ends after some time of the monotonic clock.
+    pub(crate) enum Sleep {
+        /// By a thread of `futures-timer`, so that any async runtime will do.
+        System(futures_timer::Delay),
+        #[cfg(feature = "testing")]
+        Manual(super::manual::Sleep),
+    }
+
+    impl Clock {
+        pub(crate) fn sleep(&self, time: Duration) -> Sleep {
+            #[cfg(feature = "testing")]
+            if let Some(manual) = &self.manual {
+                return Sleep::Manual(manual.sleep(time));
+            }
+            Sleep::System(futures_timer::Delay::new(time))
+        }
+    }
+
+    impl Future for Sleep {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+            match self.get_mut() {
+                Self::System(delay) => Pin::new(delay).poll(context),
+                #[cfg(feature = "testing")]
+                Self::Manual(sleep) => Pin::new(sleep).poll(context),
+            }
+        }
+    }
+}
+
 #[cfg(feature = "testing")]
 mod manual {
     use std::{
+        pin::Pin,
         sync::{Arc, Mutex, MutexGuard, PoisonError},
+        task::{Context, Poll, Waker},
         time::{Duration, Instant},
     };
 
@@ -75,12 +118,35 @@ mod manual {
         times: Mutex<Times>,
     }
 
-    #[derive(Debug, Clone, Copy)]
+    #[derive(Debug)]
     struct Times {
         /// Since the Unix epoch.
         wall: Duration,
         /// Since `started`.
         monotonic: Duration,
+        /// To be woken when time passes.
+        sleepers: Vec<Waker>,
+    }
+
+    /// A future that ends when a manual clock has been moved far enough.
+    #[cfg(feature = "_per-request")]
+    pub(crate) struct Sleep {
+        clock: Arc<Manual>,
+        until: Duration,
+    }
+
+    #[cfg(feature = "_per-request")]
+    impl Future for Sleep {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+            let mut times = self.clock.times();
+            if times.monotonic >= self.until {
+                return Poll::Ready(());
+            }
+            times.sleepers.push(context.waker().clone());
+            Poll::Pending
+        }
     }
 
     impl Manual {
@@ -92,6 +158,14 @@ mod manual {
         pub(super) fn instant(&self) -> Instant {
             let passed = self.times().monotonic;
             self.started.checked_add(passed).unwrap_or(self.started)
+        }
+
+        #[cfg(feature = "_per-request")]
+        pub(super) fn sleep(self: &Arc<Self>, time: Duration) -> Sleep {
+            Sleep {
+                clock: Arc::clone(self),
+                until: self.times().monotonic.saturating_add(time),
+            }
         }
 
         fn times(&self) -> MutexGuard<'_, Times> {
@@ -116,6 +190,7 @@ mod manual {
                 times: Mutex::new(Times {
                     wall: since_epoch(now),
                     monotonic: Duration::ZERO,
+                    sleepers: Vec::new(),
                 }),
             };
             Self {
@@ -129,6 +204,9 @@ mod manual {
                 let mut times = manual.times();
                 times.wall = times.wall.saturating_add(by);
                 times.monotonic = times.monotonic.saturating_add(by);
+                let sleepers = std::mem::take(&mut times.sleepers);
+                drop(times);
+                sleepers.into_iter().for_each(Waker::wake);
             }
         }
 

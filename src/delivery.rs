@@ -9,7 +9,8 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 
 use crate::{
-    attempt::Attempt, error::PayloadError, event::Event, json, scheme::Scheme, window::ReplayWindow,
+    attempt::Attempt, encoding, error::PayloadError, event::Event, json, scheme::Scheme,
+    window::ReplayWindow,
 };
 
 /// A delivery that is authentic and inside the replay window. Only a successful verification makes
@@ -22,20 +23,59 @@ pub struct Delivery<'a> {
     id: Cow<'a, str>,
     /// In Unix seconds; the window admits no more than `time` knows.
     attempted_at: i64,
+    scheme: Scheme,
+    payload: Payload<'a>,
+    /// The name of the secret or the id of the key that signed it.
+    signer: Option<Arc<str>>,
+    job: Option<JobProof>,
     retention: Duration,
-    proof: Proof<'a>,
 }
 
-/// Proof that a delivery is authentic: the result of a scheme's verification.
-#[derive(Clone)]
-pub(crate) struct Proof<'a> {
-    pub(crate) scheme: Scheme,
-    pub(crate) payload: Payload<'a>,
-    /// The name of the secret or the id of the key that signed it.
-    pub(crate) signer: Option<Arc<str>>,
-    pub(crate) job: Option<String>,
-    /// The time to remember this delivery that its own signature asks for.
-    pub(crate) retention: Duration,
+/// An attempt that is to be verified, as of a time.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'r, 'a> {
+    pub(crate) attempt: &'r Attempt<'a>,
+    pub(crate) body: &'a [u8],
+    /// In Unix seconds.
+    #[cfg_attr(not(feature = "_per-request"), expect(dead_code))]
+    pub(crate) now: i64,
+    pub(crate) window: ReplayWindow,
+}
+
+/// A job token of ours that a delivery carried.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JobProof {
+    /// The text given to `JobTokens::mint_for`, 0 to 128 bytes.
+    pub context: String,
+    /// The token's nonce, which no other token has: 22 characters of base64url.
+    pub nonce: String,
+    /// The place of the token, and with it the strength of the proof.
+    pub place: JobPlace,
+    /// In Unix seconds.
+    pub(crate) expiry: u64,
+}
+
+/// Leaves the nonce out: it is a part of the token.
+impl fmt::Debug for JobProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobProof")
+            .field("context", &self.context)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The place of a job token in a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum JobPlace {
+    /// Signed content: the event belongs to a job that was created with the token. That is ours, as long
+    /// as nobody else has seen the token.
+    Event,
+    /// The callback URI, which is not signed: the sender knows a live token of ours. The event may be
+    /// another job's.
+    Uri,
 }
 
 /// The authenticated bytes, parsed at most once.
@@ -50,13 +90,35 @@ pub(crate) enum Payload<'a> {
 }
 
 impl<'a> Delivery<'a> {
-    pub(crate) fn new(attempt: &Attempt<'a>, window: ReplayWindow, proof: Proof<'a>) -> Self {
+    /// For schemes alone: the attempt is authentic, and this is what was signed.
+    pub(crate) fn authentic(
+        request: &Request<'_, 'a>,
+        scheme: Scheme,
+        payload: Payload<'a>,
+        signer: Option<Arc<str>>,
+    ) -> Self {
         Self {
-            id: Cow::Borrowed(attempt.id()),
-            attempted_at: attempt.unix_timestamp(),
-            retention: window.retention().max(proof.retention),
-            proof,
+            id: Cow::Borrowed(request.attempt.id()),
+            attempted_at: request.attempt.unix_timestamp(),
+            scheme,
+            payload,
+            signer,
+            job: None,
+            retention: request.window.retention(),
         }
+    }
+
+    /// Adds proof that the delivery belongs to a job of ours.
+    #[cfg(feature = "_per-request")]
+    pub(crate) fn of_job(self, job: Option<JobProof>) -> Self {
+        Self { job, ..self }
+    }
+
+    /// Has the delivery remembered for at least this time.
+    #[cfg(feature = "_per-request")]
+    pub(crate) fn retained(self, time: Duration) -> Self {
+        let retention = self.retention.max(time);
+        Self { retention, ..self }
     }
 
     /// Returns `webhook-id`, which all attempts of a delivery share: 1 to 256 visible ASCII
@@ -79,16 +141,16 @@ impl<'a> Delivery<'a> {
     /// Returns the scheme of the signature that matched.
     #[must_use]
     pub fn scheme(&self) -> Scheme {
-        self.proof.scheme
+        self.scheme
     }
 
     /// Returns the id (`kid`) of the key that signed the delivery, if it was one of Google's and
     /// has an id.
     #[must_use]
     pub fn key_id(&self) -> Option<&str> {
-        match self.proof.scheme {
+        match self.scheme {
             Scheme::V1 => None,
-            Scheme::V1a | Scheme::Jwt => self.proof.signer.as_deref(),
+            Scheme::V1a | Scheme::Jwt => self.signer.as_deref(),
         }
     }
 
@@ -96,30 +158,48 @@ impl<'a> Delivery<'a> {
     /// [`named_secret`](crate::VerifierBuilder::named_secret).
     #[must_use]
     pub fn secret_name(&self) -> Option<&str> {
-        match self.proof.scheme {
-            Scheme::V1 => self.proof.signer.as_deref(),
+        match self.scheme {
+            Scheme::V1 => self.signer.as_deref(),
             Scheme::V1a | Scheme::Jwt => None,
         }
     }
 
-    /// Returns the context of the job token that the delivery carried: the text given to
-    /// `JobTokens::mint_for`, 1 to 128 bytes. `None` if there was no token or no context.
+    /// Returns the job token that a per-request delivery carried, and what it proves. `None` if it had
+    /// none and none was required.
     #[must_use]
-    pub fn job(&self) -> Option<&str> {
-        self.proof.job.as_deref()
+    pub fn job(&self) -> Option<&JobProof> {
+        self.job.as_ref()
     }
 
     /// Returns a key that every attempt of this delivery shares and no other delivery has:
-    /// remember it, and handle each once. 1 to 256 visible ASCII characters.
+    /// remember it, and handle each once. 1 to 324 visible ASCII characters.
     ///
-    /// It is the [`id`](Self::id) if the signature covers that. A JWT does not: whoever saw one
-    /// could send it again beside another id. Its key is `jwt.` and a hash of the event that it
-    /// carries, or of all its claims if the event has no `timestamp`.
+    /// Its form is not promised, but each form differs from all others:
+    /// - `v1`: the [`id`](Self::id), after the secret's name if it has one.
+    /// - `v1a` and JWT: a hash of the event's type, timestamp, data, metadata and unknown members, so that
+    ///   one event has one key in both schemes, whatever the id and the time beside it. Without a timestamp two
+    ///   events may be alike, so then it is the id, or a hash of all claims of a JWT.
+    /// - If the only proof of origin is a token in the URI, which is not signed, its nonce is added: a
+    ///   delivery that is sent with the token of another job does not hide the genuine one.
     #[must_use]
     pub fn idempotency_key(&self) -> Cow<'_, str> {
-        match &self.proof.payload {
-            Payload::Body(..) => self.id().into(),
-            Payload::Claims(_, event) => event.idempotency_key().into(),
+        let id = self.id();
+        let key = match (self.scheme, &self.payload) {
+            (Scheme::V1, _) => match &self.signer {
+                None => return id.into(),
+                Some(name) => format!("v1.{name}.{id}"),
+            },
+            (_, Payload::Claims(claims, event)) => event
+                .idempotency_key()
+                .unwrap_or_else(|| format!("jwt.{}", encoding::sha256(claims))),
+            (_, Payload::Body(..)) => {
+                let event = self.event().ok().and_then(Event::idempotency_key);
+                event.unwrap_or_else(|| format!("v1a.{id}"))
+            }
+        };
+        match &self.job {
+            Some(job) if job.place == JobPlace::Uri => format!("{key}.{}", job.nonce).into(),
+            _ => key.into(),
         }
     }
 
@@ -127,35 +207,36 @@ impl<'a> Delivery<'a> {
     /// a retry nor a replay is mistaken for a new delivery.
     ///
     /// It spans the 24 hours of retries and both sides of the [`ReplayWindow`], or, if that is
-    /// later, lasts until 24 hours after a JWT's `exp`: at most 31 days and a minute, since an `exp`
+    /// later, lasts until 24 hours after a JWT's `exp`: at most 31 days and 5 minutes, since an `exp`
     /// more than 30 days ahead is refused.
     #[must_use]
     pub fn retention(&self) -> Duration {
         self.retention
     }
 
-    /// Returns the authenticated bytes: the body, or the claims of a JWT. A body may be neither
-    /// UTF-8 nor JSON.
+    /// Returns the authenticated bytes as they were received: the body, or the claims of a JWT. A
+    /// body may be neither UTF-8 nor JSON, and may begin with a byte order mark.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        self.proof.payload.bytes()
+        self.payload.bytes()
     }
 
     /// Returns the payload as an event. It is parsed once, on first use.
     ///
     /// # Errors
     ///
-    /// [`PayloadError`] if the payload is not JSON, lacks a member that its type documents, or has
-    /// a member twice. Types and members that this crate does not know are no error.
+    /// [`PayloadError`] if the payload is not JSON, is not an object, has a member twice, has no
+    /// `type` that is a text, or is nested deeper than 127 levels. The claims of a JWT were parsed
+    /// by the verification, and are no error here.
     pub fn event(&self) -> Result<&Event, PayloadError> {
-        let (body, event) = match &self.proof.payload {
+        let (body, event) = match &self.payload {
             Payload::Claims(_, event) => return Ok(event),
             Payload::Body(body, event) => (body, event),
         };
         if let Some(event) = event.get() {
             return Ok(event);
         }
-        let parsed = parse(body)?;
+        let parsed = parse_event(body)?;
         Ok(event.get_or_init(|| parsed))
     }
 
@@ -165,19 +246,19 @@ impl<'a> Delivery<'a> {
     ///
     /// Those of [`event`](Self::event).
     pub fn into_event(self) -> Result<Event, PayloadError> {
-        match self.proof.payload {
+        match self.payload {
             Payload::Claims(_, event) => Ok(event),
-            Payload::Body(body, event) => event.into_inner().map_or_else(|| parse(&body), Ok),
+            Payload::Body(body, event) => event.into_inner().map_or_else(|| parse_event(&body), Ok),
         }
     }
 
-    /// Parses the payload as a type of the caller's.
+    /// Parses the payload as a type of the caller's. A byte order mark is skipped.
     ///
     /// # Errors
     ///
     /// [`PayloadError`] if the payload is not JSON, or `T` refuses it.
     pub fn json<'s, T: Deserialize<'s>>(&'s self) -> Result<T, PayloadError> {
-        parse(self.payload())
+        json::from_slice(self.payload()).map_err(PayloadError::another_type)
     }
 
     /// Copies what is borrowed from the request, so that the delivery can outlive it: for channels,
@@ -187,15 +268,13 @@ impl<'a> Delivery<'a> {
         Delivery {
             id: Cow::Owned(self.id.into_owned()),
             attempted_at: self.attempted_at,
+            scheme: self.scheme,
+            signer: self.signer,
+            job: self.job,
             retention: self.retention,
-            proof: Proof {
-                payload: match self.proof.payload {
-                    Payload::Body(body, event) => {
-                        Payload::Body(Cow::Owned(body.into_owned()), event)
-                    }
-                    Payload::Claims(claims, event) => Payload::Claims(claims, event),
-                },
-                ..self.proof
+            payload: match self.payload {
+                Payload::Body(body, event) => Payload::Body(Cow::Owned(body.into_owned()), event),
+                Payload::Claims(claims, event) => Payload::Claims(claims, event),
             },
         }
     }
@@ -210,8 +289,8 @@ impl Payload<'_> {
     }
 }
 
-fn parse<'b, T: Deserialize<'b>>(payload: &'b [u8]) -> Result<T, PayloadError> {
-    json::from_slice(payload).map_err(PayloadError)
+fn parse_event(payload: &[u8]) -> Result<Event, PayloadError> {
+    json::from_slice(payload).map_err(PayloadError::not_an_event)
 }
 
 /// Leaves the payload out: it may hold what does not belong into logs.
@@ -220,9 +299,9 @@ impl fmt::Debug for Delivery<'_> {
         f.debug_struct("Delivery")
             .field("id", &self.id)
             .field("attempted_at", &self.attempted_at())
-            .field("scheme", &self.proof.scheme)
-            .field("signer", &self.proof.signer)
-            .field("job", &self.proof.job)
+            .field("scheme", &self.scheme)
+            .field("signer", &self.signer)
+            .field("job", &self.job)
             .finish_non_exhaustive()
     }
 }

@@ -7,6 +7,8 @@ use base64::{
     prelude::BASE64_URL_SAFE_NO_PAD,
 };
 
+use sha2::{Digest as _, Sha256};
+
 /// Padding may be left out. Bits past the last byte must be zero: no encoder sets them.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -48,6 +50,11 @@ pub(crate) fn decode_url_into<'b>(text: &[u8], buffer: &'b mut [u8]) -> Option<&
 
 pub(crate) fn encode_url(bytes: &[u8]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// Returns the SHA-256 of the bytes in base64url: 43 characters.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    encode_url(&Sha256::digest(bytes))
 }
 
 #[cfg(any(test, feature = "testing"))]

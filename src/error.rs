@@ -2,6 +2,10 @@ use std::time::Duration;
 
 use crate::scheme::{Scheme, Schemes};
 
+mod payload;
+
+pub use payload::PayloadError;
+
 /// The reason to refuse a delivery.
 ///
 /// No variant holds a secret or an expected signature, so that an error may be logged and may be
@@ -48,6 +52,14 @@ pub enum Error {
         ahead: Duration,
         /// How far ahead an attempt may be.
         allowed: Duration,
+    },
+    /// The body of a per-request delivery is larger than `PerRequest::max_body` allows.
+    #[error("the body has {length} bytes, {allowed} are allowed for a per-request delivery")]
+    BodyTooLarge {
+        /// Its length in bytes.
+        length: usize,
+        /// The largest that is allowed.
+        allowed: usize,
     },
     /// There are signatures, but none of a scheme that the verifier is configured for.
     #[error("webhook-signature offers {offered}, this verifier is configured for {configured}")]
@@ -105,6 +117,18 @@ pub enum Error {
         /// What was found and what was expected.
         reason: &'static str,
     },
+    /// The delivery is authentic and its job token is ours, but the token has expired.
+    #[error(
+        "the job token expired {} s ago, {} s are allowed",
+        age.as_secs(),
+        allowed.as_secs()
+    )]
+    JobTokenExpired {
+        /// The time since the token expired.
+        age: Duration,
+        /// The time for which deliveries are accepted after that: 24 hours and the replay window.
+        allowed: Duration,
+    },
 }
 
 impl Error {
@@ -124,12 +148,14 @@ impl Error {
             Self::TokenClaims { .. } => "token_claims",
             Self::BodyNotBound { .. } => "body_not_bound",
             Self::UnknownOrigin { .. } => "unknown_origin",
+            Self::JobTokenExpired { .. } => "job_token_expired",
+            Self::BodyTooLarge { .. } => "body_too_large",
         }
     }
 
     /// The HTTP status code to answer with: 400 where the request is malformed or late, 401 where
-    /// its signature does not convince, 403 where it is somebody else's, 503 where it can't be
-    /// checked yet.
+    /// its signature does not convince, 403 where it is not ours or no longer, 413 where its body is
+    /// too large, 503 where it can't be verified yet.
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
@@ -144,7 +170,8 @@ impl Error {
             | Self::UnknownKey { .. }
             | Self::TokenClaims { .. }
             | Self::BodyNotBound { .. } => 401,
-            Self::UnknownOrigin { .. } => 403,
+            Self::UnknownOrigin { .. } | Self::JobTokenExpired { .. } => 403,
+            Self::BodyTooLarge { .. } => 413,
             Self::KeysUnavailable => 503,
         }
     }
@@ -160,14 +187,16 @@ impl Error {
     }
 
     /// Returns true if newer keys might have led to another answer: the key is unknown, no key set
-    /// has been loaded, or none of its keys matches a `v1a` signature.
+    /// has been loaded, or none of its keys matches a `v1a` signature or a JWT.
     ///
     /// Anybody can cause such an error, so that it must not cause a request of its own each time.
     #[must_use]
     pub const fn is_refreshable(&self) -> bool {
         match self {
             Self::UnknownKey { .. } | Self::KeysUnavailable => true,
-            Self::SignatureMismatch { tried } => tried.contains(Scheme::V1a),
+            Self::SignatureMismatch { tried } => {
+                tried.contains(Scheme::V1a) || tried.contains(Scheme::Jwt)
+            }
             _ => false,
         }
     }
@@ -215,14 +244,6 @@ pub(crate) use http_types::{response, status_code};
 /// The time until a store or a source of keys that failed may be back.
 pub(crate) const PAUSE: Duration = Duration::from_secs(5);
 
-/// An authenticated payload is not the event, or the type, that was asked for.
-///
-/// The sender is genuine, so this is not an [`Error`]. The application chooses whether to
-/// acknowledge such a delivery and look at it later, or to let Google retry it.
-#[derive(Debug, thiserror::Error)]
-#[error("the delivery is authentic, but its payload can't be read")]
-pub struct PayloadError(#[source] pub(crate) serde_json::Error);
-
 /// An error in the configuration: a secret, a key set, an address, or how they are combined.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -256,6 +277,22 @@ pub enum ConfigError {
         /// The fault, and the expected form, without any part of the key.
         reason: &'static str,
     },
+    /// The audience is empty: any JWT with an empty audience would pass.
+    #[error("the audience is empty")]
+    EmptyAudience,
+    /// A job token is required in the URI, and there are no `JobTokens` to verify
+    /// it with.
+    #[error("`require_uri_token` needs job tokens to verify")]
+    NoJobTokens,
+    /// The name of a secret can't be a part of an idempotency key.
+    #[error("a secret's name has 1 to 64 visible ASCII characters without a full stop")]
+    InvalidSecretName,
+    /// The namespace can't be a part of an idempotency key.
+    #[error("a namespace has at most 128 visible ASCII characters without a slash")]
+    InvalidNamespace,
+    /// The lease of a receiver is out of bounds.
+    #[error("a lease lasts 1 s to 24 hours")]
+    InvalidLease,
     /// The replay window is wider than [`ReplayWindow::MAX`](crate::ReplayWindow::MAX).
     #[error("the replay window spans {} s, {} s are allowed", given.as_secs(), allowed.as_secs())]
     WindowTooWide {

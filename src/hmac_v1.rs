@@ -5,7 +5,6 @@ use std::{
     fmt,
     str::FromStr,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -16,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     attempt::{Attempt, SignatureEntry},
-    delivery::{Payload, Proof},
+    delivery::{Delivery, Payload, Request},
     encoding,
     error::{ConfigError, Error},
     scheme::Scheme,
@@ -172,20 +171,15 @@ pub(crate) struct NamedSecret {
 /// Verifies the `v1` signatures of a delivery.
 pub(crate) fn verify<'a>(
     secrets: &[NamedSecret],
-    attempt: &Attempt<'a>,
-    body: &'a [u8],
-) -> Result<Proof<'a>, Error> {
+    request: &Request<'_, 'a>,
+) -> Result<Delivery<'a>, Error> {
     let keys = secrets.iter().map(|named| &named.secret);
-    let position = find(keys, attempt, body).ok_or(Error::SignatureMismatch {
+    let position = find(keys, request.attempt, request.body).ok_or(Error::SignatureMismatch {
         tried: Scheme::V1.into(),
     })?;
-    Ok(Proof {
-        scheme: Scheme::V1,
-        payload: Payload::Body(Cow::Borrowed(body), OnceLock::new()),
-        signer: secrets.get(position).and_then(|named| named.name.clone()),
-        job: None,
-        retention: Duration::ZERO,
-    })
+    let payload = Payload::Body(Cow::Borrowed(request.body), OnceLock::new());
+    let name = secrets.get(position).and_then(|named| named.name.clone());
+    Ok(Delivery::authentic(request, Scheme::V1, payload, name))
 }
 
 /// Returns the position of a secret that made one of the `v1` signatures.

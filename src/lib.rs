@@ -9,11 +9,11 @@
 //!     .secret(Secret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")?)
 //!     .build()?;
 //!
-//! // For each request: its headers, and its body as received.
+//! // For each request: its head, and its body as received. Pass `&parts` or `(&headers, &uri)`.
 //! # let signer = gemini_webhooks::testing::Signer::v1(&Secret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")?);
 //! # let sent = signer.sign("msg_1", time::OffsetDateTime::now_utc(), gemini_webhooks::testing::sample(&"batch.succeeded".into()));
-//! # let (headers, body) = (&sent, &sent.body);
-//! let delivery = verifier.verify(headers, body)?;
+//! # let (head, body) = (&sent, &sent.body);
+//! let delivery = verifier.verify(head, body)?;
 //! match &delivery.event()?.data {
 //!     EventData::BatchSucceeded(batch) => println!("{}: {:?}", batch.id, batch.output_file_uri),
 //!     other => println!("{}", other.event_type()),
@@ -30,9 +30,18 @@
 //!   of Google's private keys: with Ed25519 ([`Scheme::V1a`]), as real ones are reported to be, or
 //!   as a JWT ([`Scheme::Jwt`]), as Google's guide describes them. One [`Verifier`] takes all three.
 //!
-//! Google's keys sign for all its customers, so that a genuine per-request delivery may belong to a
-//! job of somebody else's, who named your address. `PerRequest` says what proves that a job is
-//! yours; `JobTokens` is the proof that does not depend on Google.
+//! Google's keys sign for all its customers, so a genuine per-request delivery may belong to the job
+//! of another customer, who named your address. `PerRequest` says which proof of origin is required.
+//! `JobTokens` mints and verifies one that does not depend on Google: a token for each job.
+//!
+//! | job | token in the callback URI | token in `user_metadata` |
+//! |---|---|---|
+//! | batch | yes | no: the Batch API refuses it |
+//! | interaction, Deep Research, Omni video | yes | yes, if it comes back: nothing shows that it does |
+//!
+//! In `user_metadata`, which is signed, a token proves that the event belongs to the token's job. In
+//! the URI, which is not signed, it proves that the sender knows a live token of yours. Pass the URI to
+//! [`Verifier::verify`], and keep query strings out of request logs, or log `JobTokens::redact(&uri)`.
 //!
 //! ```
 //! # #[cfg(feature = "reqwest")]
@@ -41,30 +50,35 @@
 //! use gemini_webhooks::{JobTokens, PerRequest, Secret, Verifier};
 //! use gemini_webhooks::keys::{JwksEndpoint, RefreshedKeys};
 //!
-//! let keys = Arc::new(RefreshedKeys::new(JwksEndpoint::google()?)); // a task of yours calls `refresh`
+//! let keys = Arc::new(RefreshedKeys::new(JwksEndpoint::google()?));
 //! let tokens = JobTokens::parse(&std::env::var("JOB_KEY")?)?; // `openssl rand -base64 32`
 //! let verifier = Verifier::builder()
 //!     .secret(Secret::parse(&std::env::var("WEBHOOK_SECRET")?)?)
-//!     .per_request(PerRequest::with_job_tokens(keys, tokens))
+//!     .per_request(PerRequest::with_job_tokens(keys.clone(), tokens))
 //!     .build()?;
+//! tokio::spawn(async move { keys.run(|error| eprintln!("{error:?}")).await });
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! [`Verifier::verify_refreshing`] waits up to 2 s for newer keys where they might lead to another
+//! answer, and verifies once more. `RefreshedKeys::freshness` serves readiness probes.
+//!
 //! # What a verified delivery is, and is not
 //!
-//! - It was made by who knows the secret or the private key, and not a byte of it was changed: the
-//!   signature of `v1` and `v1a` covers the id, the time and the raw body. A JWT covers its claims,
-//!   from which the event is taken; the id and the time beside it are as good as the connection.
+//! - It was signed by someone who holds the secret or the private key, and it has not been altered
+//!   since: the signature of `v1` and `v1a` covers the id, the time and the raw body. A JWT covers its
+//!   claims, from which the event is taken; the id and the time beside it are as good as the connection.
 //! - It was sent at about the time that it says: see [`ReplayWindow`].
 //! - It may have been received before, from Google, which delivers at least once, or from somebody
-//!   who recorded it less than a window ago. [`Delivery::idempotency_key`] is the same each time;
-//!   `Receiver` handles each once.
+//!   who recorded it less than a window ago. [`Delivery::idempotency_key`] is the same each time.
+//!   `Receiver` handles each once, by at most one handler at a time within its lease.
 //! - It may come late and out of order: [`Event::occurred_at`] tells when it happened.
+//! - If the only proof of origin is a token in the URI, the event may belong to another job than the
+//!   token: [`Delivery::job`] returns the token's place.
 //!
-//! What stays with the application: TLS, a bound on the size of the body, a clock that is right to
-//! some seconds, and a 2xx answer within a few seconds, since anything else is sent again, for 24
-//! hours.
+//! The application is responsible for TLS, a bound on the size of the body, a clock that is right to a
+//! few seconds, and a 2xx answer within a few seconds: Google retries anything but a 2xx for 24 hours.
 //!
 //! # Features
 //!
@@ -119,6 +133,9 @@ mod json;
 mod per_request;
 #[cfg(feature = "receiver")]
 pub mod receiver;
+mod redacted;
+#[cfg(any(feature = "configure", feature = "reqwest"))]
+mod retry_after;
 mod rfc3339;
 mod scheme;
 #[cfg(feature = "receiver")]

@@ -1,29 +1,29 @@
 //! Per-request webhooks: Google's keys, the two schemes that they sign with, and proof that a
 //! delivery is ours. The only module that is gated by the feature `_per-request`.
 
-use std::{borrow::Cow, time::Duration};
-
-use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 use crate::{
-    attempt::Attempt,
-    delivery::{Payload, Proof},
-    error::Error,
+    delivery::{Delivery, Payload, Request},
+    error::{ConfigError, Error},
     event::Event,
-    json::{self, Object},
-    scheme::Scheme,
+    json,
+    scheme::{Scheme, Schemes},
 };
 
+mod binding;
 mod crypto;
 pub(crate) mod job_tokens;
 mod jwt;
 pub mod keys;
+mod origin;
 mod v1a;
 
 #[cfg(feature = "testing")]
 pub(crate) use crypto::{Ed25519PrivateKey, RsaPrivateKey};
 pub use job_tokens::JobTokens;
-use keys::Keys;
+use keys::{KeySet, Keys, Newer};
+use origin::{InUri, Origin};
 
 /// The keys that verify per-request deliveries, and the proof that they belong to a job of ours.
 ///
@@ -32,7 +32,7 @@ use keys::Keys;
 /// each proof that is chosen is checked:
 ///
 /// - [`with_job_tokens`](Self::with_job_tokens), the strongest: our own job carries a token that
-///   nobody else can make.
+///   nobody else can make, in its callback URI or in its `user_metadata`.
 /// - [`with_audience`](Self::with_audience): the JWT names us as its audience. Only a JWT has one,
 ///   so `v1a` deliveries are refused unless job tokens are set as well. And the audience is as good
 ///   a proof as Google makes it: if it is the address that the job named, then anybody may name
@@ -57,62 +57,100 @@ use keys::Keys;
 #[must_use]
 pub struct PerRequest {
     keys: Keys,
-    job_tokens: Option<JobTokens>,
-    audience: Option<String>,
-    any_sender: bool,
+    origin: Origin,
+    max_body: usize,
+    v1a_only: bool,
 }
 
 impl PerRequest {
-    /// Requires a job token of ours in the event's `user_metadata`, at the top level or inside
-    /// `data`.
+    /// The largest body by default: 256 KiB. Google's events have a few hundred bytes.
+    pub const DEFAULT_MAX_BODY: usize = 256 * 1024;
+
+    /// Requires a job token of ours: in the query of the callback URI, or in the event's
+    /// `user_metadata`. See [`JobTokens`] for the strength of each place.
     ///
-    /// `keys` is a [`KeySet`](keys::KeySet), or one that gets new keys while the verifier is at work:
+    /// `keys` is a [`KeySet`], or one that gets new keys while the verifier is at work:
     /// a [`SharedKeySet`](keys::SharedKeySet) or an `Arc` of
     /// [`RefreshedKeys`](keys::RefreshedKeys).
     pub fn with_job_tokens(keys: impl Into<Keys>, tokens: JobTokens) -> Self {
-        Self {
-            keys: keys.into(),
-            job_tokens: Some(tokens),
-            audience: None,
-            any_sender: false,
-        }
+        Self::new(keys).job_tokens(tokens)
     }
 
-    /// Requires this audience (`aud`, RFC 7519) in the claims of a JWT.
+    /// Requires this audience (`aud`, RFC 7519) in the claims of a JWT. It must not be empty.
     pub fn with_audience(keys: impl Into<Keys>, audience: impl Into<String>) -> Self {
-        Self {
-            keys: keys.into(),
-            job_tokens: None,
-            audience: Some(audience.into()),
-            any_sender: false,
-        }
+        Self::new(keys).audience(audience)
     }
 
     /// Accepts what Google signed for any of its customers.
     pub fn any_sender(keys: impl Into<Keys>) -> Self {
+        let mut any = Self::new(keys);
+        any.origin.any_sender = true;
+        any
+    }
+
+    fn new(keys: impl Into<Keys>) -> Self {
         Self {
             keys: keys.into(),
-            job_tokens: None,
-            audience: None,
-            any_sender: true,
+            origin: Origin::default(),
+            max_body: Self::DEFAULT_MAX_BODY,
+            v1a_only: false,
         }
     }
 
-    /// Requires a job token as well; with [`any_sender`](Self::any_sender), recognizes one without
-    /// requiring it.
-    pub fn job_tokens(self, tokens: JobTokens) -> Self {
+    /// Requires a job token as well; with [`any_sender`](Self::any_sender), recognizes one in signed
+    /// content without requiring it.
+    pub fn job_tokens(mut self, tokens: JobTokens) -> Self {
+        self.origin.tokens = Some(tokens);
+        self
+    }
+
+    /// Requires an audience as well, in each JWT. It must not be empty.
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.origin.audience = Some(audience.into());
+        self
+    }
+
+    /// Refuses whatever has no job token in its URI, before any work with public keys: a forgery then
+    /// costs one HMAC, and never causes a fetch of keys. Every job has to be created with a
+    /// [`callback_uri`](JobTokens::callback_uri), and the verifier has to be given the URI.
+    pub fn require_uri_token(mut self) -> Self {
+        self.origin.require_uri_token = true;
+        self
+    }
+
+    /// Sets the largest body of a per-request delivery, in bytes: 256 KiB by default. Each forged
+    /// `v1a` entry costs a verification of the whole body under each key.
+    pub fn max_body(self, bytes: usize) -> Self {
         Self {
-            job_tokens: Some(tokens),
+            max_body: bytes,
             ..self
         }
     }
 
-    /// Requires an audience as well, in each JWT.
-    pub fn audience(self, audience: impl Into<String>) -> Self {
+    /// Refuses JWTs, which Google's guide describes and real deliveries are not reported to carry.
+    pub fn v1a_only(self) -> Self {
         Self {
-            audience: Some(audience.into()),
+            v1a_only: true,
             ..self
         }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        match &self.origin.audience {
+            Some(audience) if audience.is_empty() => Err(ConfigError::EmptyAudience),
+            _ if self.origin.require_uri_token && self.origin.tokens.is_none() => {
+                Err(ConfigError::NoJobTokens)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn schemes(&self) -> Schemes {
+        let mut schemes = Schemes::from(Scheme::V1a);
+        if !self.v1a_only {
+            schemes.insert(Scheme::Jwt);
+        }
+        schemes
     }
 
     #[cfg(feature = "diagnose")]
@@ -120,12 +158,27 @@ impl PerRequest {
         Some(self.keys.shared.get()?.parsed_at)
     }
 
-    /// Fetches the keys if a delivery was refused with an error that newer ones may fix. Returns true
-    /// if it is worth verifying once more.
-    pub(crate) async fn refresh_after(&self, refusal: &Error) -> bool {
-        match &self.keys.refreshed {
-            Some(keys) => keys.refresh_after(refusal).await.unwrap_or(false),
-            None => false,
+    /// Verifies, and once more if the delivery was refused under keys that have been replaced since,
+    /// or for want of newer keys that can be fetched.
+    pub(crate) async fn refreshing<T>(
+        &self,
+        verify: impl Fn() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let used = self.keys.shared.get();
+        let verified = verify();
+        let Err(refusal) = &verified else {
+            return verified;
+        };
+        let newer = match &self.keys.refreshed {
+            Some(keys) => keys.newer_than(used.as_ref(), refusal).await,
+            None if self.keys.shared.replaced_since(used.as_ref()) => Newer::Yes,
+            None => Newer::No,
+        };
+        match newer {
+            Newer::Yes => verify(),
+            Newer::No => verified,
+            // The refusal may be wrong. The sender is to retry.
+            Newer::Unknown => Err(Error::KeysUnavailable),
         }
     }
 
@@ -133,88 +186,70 @@ impl PerRequest {
     pub(crate) fn verify<'a>(
         &self,
         scheme: Scheme,
-        attempt: &Attempt<'a>,
-        body: &'a [u8],
-        now: i64,
-    ) -> Result<Proof<'a>, Error> {
+        request: &Request<'_, 'a>,
+    ) -> Result<Delivery<'a>, Error> {
+        let length = request.body.len();
+        if length > self.max_body {
+            let allowed = self.max_body;
+            return Err(Error::BodyTooLarge { length, allowed });
+        }
+        // Before any work with public keys, and before anything causes a fetch of them.
+        let in_uri = self.origin.verify_uri(request.attempt.query())?;
         let keys = self.keys.shared.current();
-        let keys = keys.as_deref().ok_or(Error::KeysUnavailable)?;
-        if scheme == Scheme::Jwt {
-            let token = jwt::verify(keys, attempt.signatures())?;
-            let retention = token.validate_times(now)?;
-            if let Some(audience) = &self.audience {
-                token.validate_audience(audience)?;
-            }
-            let (key, claims, event) = token.bind(body)?;
-            return Ok(Proof {
-                scheme,
-                signer: key.id.clone(),
-                job: self.prove_origin(Some(&event), &claims)?,
-                payload: Payload::Claims(claims, event),
-                retention,
-            });
+        let keys = keys
+            .as_deref()
+            .filter(|keys| keys.is_usable(request.now))
+            .ok_or(Error::KeysUnavailable)?;
+        let delivery = if scheme == Scheme::Jwt {
+            self.verify_jwt(keys, request, &in_uri)?
+        } else {
+            self.verify_v1a(keys, request, &in_uri)?
+        };
+        if let Some(job) = delivery.job()
+            && self.origin.requires_token()
+        {
+            origin::refuse_expired(job, request.now, request.window.retention())?;
         }
-        let key = v1a::verify(keys, attempt, body)?;
-        if self.job_tokens.is_none() && !self.any_sender {
-            let reason = "a `v1a` delivery has no audience: it needs a job token";
-            return Err(Error::UnknownOrigin { reason });
-        }
+        Ok(delivery)
+    }
+
+    fn verify_v1a<'a>(
+        &self,
+        keys: &KeySet,
+        request: &Request<'_, 'a>,
+        in_uri: &InUri,
+    ) -> Result<Delivery<'a>, Error> {
+        let key = v1a::verify(keys, request.attempt, request.body)?;
         // Without tokens to look for, nothing needs the event yet.
-        let event = match self.job_tokens {
-            Some(_) => json::from_slice::<Event>(body).ok(),
+        let event = match &self.origin.tokens {
+            Some(_) => json::from_slice::<Event>(request.body).ok(),
             None => None,
         };
-        Ok(Proof {
-            scheme,
-            signer: key.id.clone(),
-            job: self.prove_origin(event.as_ref(), body)?,
-            payload: Payload::Body(
-                Cow::Borrowed(body),
-                event.map(Into::into).unwrap_or_default(),
-            ),
-            retention: Duration::ZERO,
-        })
+        let job = self.origin.prove(Scheme::V1a, in_uri, event.as_ref())?;
+        let event = event.map(Into::into).unwrap_or_default();
+        let payload = Payload::Body(Cow::Borrowed(request.body), event);
+        let key_id = key.id.clone();
+        Ok(Delivery::authentic(request, Scheme::V1a, payload, key_id).of_job(job))
     }
 
-    /// Returns the context of the job token in a payload that Google signed, if it has one. `event`
-    /// is the payload, parsed.
-    fn prove_origin(&self, event: Option<&Event>, payload: &[u8]) -> Result<Option<String>, Error> {
-        let Some(tokens) = &self.job_tokens else {
-            return Ok(None);
-        };
-        let job = match event {
-            Some(event) => user_metadata(event).find_map(|it| job(tokens, it)),
-            // What is no event may be ours all the same.
-            None => json::from_slice(payload).ok().and_then(|Object(members)| {
-                let data = members.get("data").and_then(Value::as_object);
-                let holders = [Some(&members), data].into_iter().flatten();
-                let mut metadata = holders.filter_map(|it| it.get("user_metadata")?.as_object());
-                metadata.find_map(|metadata| job(tokens, metadata))
-            }),
-        };
-        if job.is_none() && !self.any_sender {
-            let reason = "its user_metadata has no job token of ours";
-            return Err(Error::UnknownOrigin { reason });
+    fn verify_jwt<'a>(
+        &self,
+        keys: &KeySet,
+        request: &Request<'_, 'a>,
+        in_uri: &InUri,
+    ) -> Result<Delivery<'a>, Error> {
+        let token = jwt::verify(keys, request.attempt.signatures())?;
+        let retention = token.validate_times(request.now, request.window)?;
+        if let Some(audience) = &self.origin.audience {
+            token.validate_audience(audience)?;
         }
-        // A token without a context proves, and names nothing.
-        Ok(job.filter(|context| !context.is_empty()))
+        let (key, claims, event) = token.bind(request.body)?;
+        let job = self.origin.prove(Scheme::Jwt, in_uri, Some(&event))?;
+        let payload = Payload::Claims(claims, event);
+        let key_id = key.id.clone();
+        let delivery = Delivery::authentic(request, Scheme::Jwt, payload, key_id);
+        Ok(delivery.of_job(job).retained(retention))
     }
-}
-
-/// Returns the context of the job token in a `user_metadata`.
-fn job(tokens: &JobTokens, user_metadata: &Map<String, Value>) -> Option<String> {
-    tokens.verify(user_metadata.get(JobTokens::MEMBER)?.as_str()?)
-}
-
-/// Returns the `user_metadata` at each place where it may be: at the top level and inside
-/// `data`.
-fn user_metadata(event: &Event) -> impl Iterator<Item = &Map<String, Value>> {
-    let inner = event
-        .data
-        .other()
-        .and_then(|data| data.get("user_metadata"));
-    let inner = inner.and_then(Value::as_object);
-    std::iter::once(&event.user_metadata).chain(inner)
 }
 
 #[cfg(test)]

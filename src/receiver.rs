@@ -1,4 +1,21 @@
 //! Deliveries handled while their sender waits: verified, claimed, handled, completed and answered.
+//!
+//! # Traces
+//!
+//! With the feature `tracing`, each delivery has a span `gemini_webhook` at level `INFO`. Whatever the
+//! handler traces is inside. When the delivery is answered, the span has one event, `answered`, at level
+//! `INFO` for 200 and for `in_flight`, `WARN` for refusals and `lease_lost`, and `ERROR` for `failed`
+//! and `store_unavailable`.
+//!
+//! | field | of | value |
+//! |---|---|---|
+//! | `id` | span | [`Delivery::id`]; only of authentic deliveries |
+//! | `scheme` | span | `v1`, `v1a` or `jwt`; only of authentic deliveries |
+//! | `type` | span | the event's type, if the payload is an event |
+//! | `outcome` | span | [`Outcome::code`], and `refused` for all refusals |
+//! | `code` | span | [`Outcome::code`] |
+//! | `status` | event | the HTTP status code |
+//! | `cause` | event | the refusal, or the error of the handler or of the store, with its sources |
 
 use std::{
     any::Any,
@@ -17,7 +34,7 @@ use crate::{
     error::{ConfigError, PayloadError},
     event::Event,
     store::{Claim, ClaimOutcome, IdempotencyStore},
-    verifier::SharedVerifier,
+    verifier::{SharedVerifier, is_key_part},
 };
 
 mod handler_error;
@@ -59,12 +76,29 @@ use span::Span;
 ///
 /// # The handler
 ///
-/// It runs at most once at a time for each delivery, and again for as long as it fails. The service
+/// It runs at most once at a time for each delivery within its lease, and again for as long as it
+/// fails. A handler that takes longer than the lease may run beside the next attempt's. The service
 /// waits for an answer a few seconds only, so what takes longer belongs into a queue: take the
 /// delivery over, answer, and do the work later. `examples/inbox.rs` shows it.
 ///
-/// A handler that panics gives its claim back, and the panic goes on. One whose future is dropped,
-/// as servers do when the client goes away, keeps its claim until the end of its lease.
+/// If a handler panics, its claim is released and the panic goes on. If its future is dropped, as
+/// servers do when the client goes away, it stops half-way and its claim ends with the lease. To let
+/// it end, give it a task of its own:
+///
+/// ```
+/// # use gemini_webhooks::{Receiver, receiver::HandlerError};
+/// # async fn example(receiver: Receiver, parts: http::request::Parts, body: Vec<u8>) -> http::Response<&'static str> {
+/// let handled = tokio::spawn(async move {
+///     let reply = receiver.handle(&parts, &body, async |delivery| {
+///         println!("{}", delivery.event()?.event_type());
+///         Ok::<_, HandlerError>(())
+///     });
+///     reply.await.response("")
+/// });
+/// // A client that hangs up drops this future, and not the task.
+/// handled.await.expect("the handler does not panic")
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Receiver(Arc<Configuration>);
 
@@ -134,7 +168,7 @@ impl Receiver {
         E: Into<HandlerError>,
     {
         let store = &*self.0.store;
-        let key = format!("{}{}", self.0.namespace, delivery.idempotency_key());
+        let key = format!("{}/{}", self.0.namespace, delivery.idempotency_key());
         let claim = match store.claim(&key, self.0.lease).await {
             Ok(ClaimOutcome::New(claim)) => claim,
             Ok(ClaimOutcome::Done) => return Outcome::Duplicate,
@@ -159,30 +193,37 @@ impl Receiver {
     }
 }
 
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
+const LONGEST_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
+/// As far as every store can represent it.
+const LONGEST_RETENTION: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+
 /// Configures a [`Receiver`].
 #[must_use]
 #[derive(Debug)]
 pub struct ReceiverBuilder(Configuration);
 
 impl ReceiverBuilder {
-    /// Sets what all idempotency keys begin with, up to 200 bytes of visible ASCII: for several
-    /// endpoints that share a store, each of which is to handle a delivery that they all get.
+    /// Sets the namespace of the idempotency keys, at most 128 visible ASCII characters without a slash:
+    /// for several endpoints that share a store, each of which is to handle a delivery that they all
+    /// get. A key in the store is the namespace, a slash, and the
+    /// [`idempotency_key`](Delivery::idempotency_key).
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.0.namespace = namespace.into();
         self
     }
 
-    /// Sets the time that a handler may take before another attempt may be handled, 1 s at least.
-    /// After a crash, the delivery waits for as long.
+    /// Sets the time that a handler may take before another attempt may be handled: 60 s by default, 1 s
+    /// to 24 hours. After a crash, the delivery waits for as long.
     pub fn lease(mut self, lease: Duration) -> Self {
-        self.0.lease = lease.max(Duration::from_secs(1));
+        self.0.lease = lease;
         self
     }
 
     /// Sets the least time to remember what was handled. The default, and the least, is
-    /// [`Delivery::retention`], a little more than a day.
+    /// [`Delivery::retention`], a little more than a day. More than 10 years count as 10 years.
     pub fn retention(mut self, retention: Duration) -> Self {
-        self.0.retention = retention;
+        self.0.retention = retention.min(LONGEST_RETENTION);
         self
     }
 
@@ -190,8 +231,14 @@ impl ReceiverBuilder {
     ///
     /// # Errors
     ///
-    /// None so far.
+    /// [`ConfigError::InvalidNamespace`], [`ConfigError::InvalidLease`].
     pub fn build(self) -> Result<Receiver, ConfigError> {
+        if !is_key_part(&self.0.namespace, 0..=128, '/') {
+            return Err(ConfigError::InvalidNamespace);
+        }
+        if !(SHORTEST_LEASE..=LONGEST_LEASE).contains(&self.0.lease) {
+            return Err(ConfigError::InvalidLease);
+        }
         Ok(Receiver(Arc::new(self.0)))
     }
 }

@@ -60,6 +60,13 @@ impl Schemes {
         self.unknown = true;
     }
 
+    pub(crate) const fn union(self, other: Self) -> Self {
+        Self {
+            known: self.known | other.known,
+            unknown: self.unknown | other.unknown,
+        }
+    }
+
     pub(crate) const fn is_empty(self) -> bool {
         self.known == 0 && !self.unknown
     }

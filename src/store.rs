@@ -25,9 +25,9 @@
 //! | `PostgresStore` | `postgres` | several machines | what the server survives |
 //! | `RedisStore` | `redis` | several machines | what the server is configured to survive |
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use crate::clock::Clock;
+use crate::{clock::Clock, redacted};
 
 mod memory;
 #[cfg(feature = "postgres")]
@@ -63,7 +63,8 @@ pub trait IdempotencyStore: Send + Sync + 'static {
     /// delivery has to come again.
     fn claim<'a>(&'a self, key: &'a str, lease: Duration) -> StoreFuture<'a, ClaimOutcome>;
 
-    /// Marks the key of a claim as done, and remembers it for `retention` at least.
+    /// Marks the key of a claim as done, and remembers it for `retention` at least. More than 10 years
+    /// count as 10 years.
     ///
     /// True where the key is done by this claim, also after its lease and when called again; false
     /// where another claim holds the key or has completed it.
@@ -118,7 +119,7 @@ pub enum ClaimOutcome {
 }
 
 /// The right to handle a delivery, until the end of a lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[must_use = "complete it or release it: until its lease ends, nobody else can claim its key"]
 pub struct Claim {
     key: String,
@@ -149,6 +150,15 @@ impl Claim {
     }
 }
 
+/// Leaves the key out: the nonce of a job token may be a part of it.
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim")
+            .field("fencing_token", &self.fencing_token)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The store is unavailable: it can't be reached, takes too long, or is full. The cause is in
 /// [`source`](std::error::Error::source).
 #[derive(Debug, thiserror::Error)]
@@ -156,10 +166,23 @@ impl Claim {
 pub struct StoreError(#[source] BoxError);
 
 impl StoreError {
-    /// For stores: takes the error of what is underneath.
+    /// For stores: takes the error of what is underneath. An error that shows the query or the
+    /// password of an address is replaced by its text without them.
     pub fn new(source: impl Into<BoxError>) -> Self {
-        Self(source.into())
+        Self(redacted::error(source.into()))
     }
+}
+
+/// The time to keep the fencing token of a claim that was not completed, after its lease: as long as
+/// the service retries, and both sides of a default window.
+const KEEP: Duration = Duration::from_secs(24 * 60 * 60 + 600);
+
+/// The longest time that each store can represent: 10 years.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+
+/// Returns a lease or a retention that each store can represent.
+fn bounded(time: Duration) -> Duration {
+    time.min(LONGEST)
 }
 
 /// Returns a token after `last`: the time in microseconds, so that tokens grow even where the last

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use crate::{
     attempt::{Attempt, IntoAttempt},
     clock::Clock,
-    delivery::Delivery,
+    delivery::{Delivery, Request},
     error::{ConfigError, Error},
     hmac_v1::{self, NamedSecret, Secret},
     per_request::PerRequest,
@@ -55,24 +55,28 @@ impl Verifier {
 
     /// Verifies a delivery at the current time.
     ///
-    /// `attempt` is a request's head: `&http::request::Parts` or `&http::HeaderMap` (feature
-    /// `http`), or an [`Attempt`]. `body` is the request's body exactly as received. Parsing it and
-    /// writing it again, as a framework's JSON extractor does, changes bytes that are signed.
+    /// `attempt` is a request's head: `&http::request::Parts` or `(&http::HeaderMap, &http::Uri)` (feature
+    /// `http`), or an [`Attempt`]. The URI may hold the job token of a per-request delivery; where there
+    /// are no such deliveries, `&http::HeaderMap` is enough. `body` is the request's body exactly as
+    /// received. Parsing it and writing it again, as a framework's JSON extractor does, changes bytes that
+    /// are signed.
     ///
     /// The caller bounds the size of the body, before it is read: a MAC has to be computed over all
-    /// of it. Google's events have a few hundred bytes; 1 MiB is generous.
+    /// of it. Google's events have a few hundred bytes; 1 MiB is generous. The body of a per-request
+    /// delivery has a bound of its own, 256 KiB.
     ///
     /// # Errors
     ///
     /// In the order of the checks, of which each costs less than those after it:
     /// - [`Error::MissingHeader`], [`Error::DuplicateHeader`], [`Error::InvalidHeader`]
     /// - [`Error::TimestampTooOld`], [`Error::TimestampTooNew`]
-    /// - [`Error::NoUsableScheme`]
-    /// - for per-request deliveries [`Error::KeysUnavailable`], [`Error::UnusableToken`] and
-    ///   [`Error::UnknownKey`]
+    /// - [`Error::NoUsableScheme`]; [`Error::InvalidHeader`] for a JWT beside a `v1` entry, where both are
+    ///   configured
+    /// - for per-request deliveries [`Error::BodyTooLarge`], [`Error::UnknownOrigin`] for the token in the
+    ///   URI, [`Error::KeysUnavailable`], [`Error::UnusableToken`] and [`Error::UnknownKey`]
     /// - [`Error::SignatureMismatch`]
-    /// - for per-request deliveries [`Error::TokenClaims`], [`Error::BodyNotBound`] and
-    ///   [`Error::UnknownOrigin`]
+    /// - for per-request deliveries [`Error::TokenClaims`], [`Error::BodyNotBound`],
+    ///   [`Error::UnknownOrigin`] and [`Error::JobTokenExpired`]
     pub fn verify<'a>(
         &self,
         attempt: impl IntoAttempt<'a>,
@@ -117,11 +121,12 @@ impl Verifier {
     }
 
     /// Verifies a delivery at the current time. If newer keys might lead to another answer, and the
-    /// verifier's keys are `keys::RefreshedKeys`, it waits for them and verifies once more.
+    /// verifier's keys are `keys::RefreshedKeys`, it waits for them, at most 2 s, and verifies once more.
     ///
     /// # Errors
     ///
-    /// Those of [`verify`](Self::verify).
+    /// Those of [`verify`](Self::verify). [`Error::KeysUnavailable`] also if the newer keys could not be
+    /// fetched in time, or 256 deliveries already wait for them.
     pub async fn verify_refreshing<'a>(
         &self,
         attempt: impl IntoAttempt<'a>,
@@ -129,13 +134,10 @@ impl Verifier {
     ) -> Result<Delivery<'a>, Error> {
         let attempt = attempt.into_attempt()?;
         let verify = || self.verify_attempt(&attempt, body, self.0.clock.unix_seconds());
-        let verified = verify();
-        if let (Err(refusal), Some(per_request)) = (&verified, &self.0.per_request)
-            && per_request.refresh_after(refusal).await
-        {
-            return verify();
+        match &self.0.per_request {
+            Some(per_request) => per_request.refreshing(verify).await,
+            None => verify(),
         }
-        verified
     }
 
     /// `now` is in Unix seconds.
@@ -154,21 +156,35 @@ impl Verifier {
         } = &*self.0;
         window.admit(attempt.unix_timestamp(), now)?;
         let offered = attempt.signatures().offered();
+        if [offered, *configured].map(|it| it.contains(Scheme::V1) && it.contains(Scheme::Jwt))
+            == [true, true]
+        {
+            // Each verifies by itself, under another idempotency key.
+            return Err(Error::InvalidHeader {
+                name: "webhook-signature",
+                reason: "it has a JWT beside a `v1` entry, which no sender makes",
+            });
+        }
+        let request = Request {
+            attempt,
+            body,
+            now,
+            window: *window,
+        };
         let mut tried = Schemes::default();
         for scheme in Scheme::ALL {
             if !offered.contains(scheme) || !configured.contains(scheme) {
                 continue;
             }
             let verified = match (scheme, per_request) {
-                (Scheme::V1, _) => hmac_v1::verify(secrets, attempt, body),
-                (_, Some(per_request)) => per_request.verify(scheme, attempt, body, now),
+                (Scheme::V1, _) => hmac_v1::verify(secrets, &request),
+                (_, Some(per_request)) => per_request.verify(scheme, &request),
                 (_, None) => continue,
             };
             match verified {
-                Ok(proof) => return Ok(Delivery::new(attempt, *window, proof)),
                 // Another signature may match.
                 Err(Error::SignatureMismatch { .. }) => tried.insert(scheme),
-                Err(refusal) => return Err(refusal),
+                verified => return verified,
             }
         }
         if tried.is_empty() {
@@ -215,7 +231,10 @@ impl VerifierBuilder {
 
     /// Adds a signing secret under a name, which
     /// [`Delivery::secret_name`](crate::Delivery::secret_name) returns where it matches: for
-    /// receivers of several webhooks. The secrets of one webhook, old and new, share a name.
+    /// receivers of several webhooks. The secrets of one webhook, old and new, share a name: 1 to 64
+    /// visible ASCII characters without a full stop. It is a part of the
+    /// [`idempotency_key`](crate::Delivery::idempotency_key), so that the id of a delivery of one
+    /// webhook does not hide a delivery of another.
     pub fn named_secret(mut self, name: &str, secret: Secret) -> Self {
         let name = Some(name.into());
         self.secrets.push(NamedSecret { name, secret });
@@ -246,21 +265,32 @@ impl VerifierBuilder {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::NothingToVerifyWith`], [`ConfigError::TooManySecrets`] or
-    /// [`ConfigError::WindowTooWide`].
+    /// [`ConfigError::NothingToVerifyWith`], [`ConfigError::TooManySecrets`],
+    /// [`ConfigError::InvalidSecretName`], [`ConfigError::WindowTooWide`],
+    /// [`ConfigError::EmptyAudience`] or [`ConfigError::NoJobTokens`].
     pub fn build(self) -> Result<Verifier, ConfigError> {
         let given = self.secrets.len();
         if given > Self::MAX_SECRETS {
             let allowed = Self::MAX_SECRETS;
             return Err(ConfigError::TooManySecrets { given, allowed });
         }
+        let names = self
+            .secrets
+            .iter()
+            .filter_map(|named| named.name.as_deref());
+        if names
+            .into_iter()
+            .any(|name| !is_key_part(name, 1..=64, '.'))
+        {
+            return Err(ConfigError::InvalidSecretName);
+        }
         let mut schemes = Schemes::default();
         if given > 0 {
             schemes.insert(Scheme::V1);
         }
-        if self.per_request.is_some() {
-            schemes.insert(Scheme::V1a);
-            schemes.insert(Scheme::Jwt);
+        if let Some(per_request) = &self.per_request {
+            per_request.validate()?;
+            schemes = schemes.union(per_request.schemes());
         }
         if schemes.is_empty() {
             return Err(ConfigError::NothingToVerifyWith);
@@ -273,6 +303,16 @@ impl VerifierBuilder {
             clock: self.clock,
         })))
     }
+}
+
+/// Returns true if the text can be a part of an idempotency key that ends with the separator.
+pub(crate) fn is_key_part(
+    text: &str,
+    lengths: std::ops::RangeInclusive<usize>,
+    separator: char,
+) -> bool {
+    let allowed = |c: char| c.is_ascii_graphic() && c != separator;
+    lengths.contains(&text.len()) && text.chars().all(allowed)
 }
 
 /// A verifier that can be replaced while requests are served, as when a secret is rotated.

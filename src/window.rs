@@ -48,6 +48,12 @@ impl ReplayWindow {
         Self { ahead, ..self }
     }
 
+    /// The two sides: back and ahead.
+    #[cfg(feature = "_per-request")]
+    pub(crate) const fn sides(self) -> [Duration; 2] {
+        [self.back, self.ahead]
+    }
+
     /// How long after a delivery arrived a copy of it may still be admitted: the last of the
     /// service's retries may lie ahead of the clock, and be recorded and sent again.
     pub(crate) const fn retention(self) -> Duration {

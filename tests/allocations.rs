@@ -69,5 +69,5 @@ fn a_jwt_beside_its_body_and_its_event_take_few_allocations() {
     });
     let event = delivery.event().unwrap();
     assert_eq!(event.event_type(), EventType::BatchSucceeded);
-    assert!(counted <= 20, "{counted} allocations");
+    assert!(counted <= 14, "{counted} allocations");
 }

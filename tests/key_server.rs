@@ -20,7 +20,7 @@ use axum::{
 };
 use gemini_webhooks::{
     Attempt, Error, EventType, PerRequest, Verifier,
-    keys::{JwksEndpoint, KeySet, RefreshedKeys, SharedKeySet},
+    keys::{JwksEndpoint, KeyRefresh, KeySet, Keys, RefreshedKeys},
     testing::{Clock, SignedDelivery, Signer, SigningKeys, sample},
 };
 use serde_json::json;
@@ -36,6 +36,10 @@ enum Mode {
     /// With this `Cache-Control` and this `ETag`.
     Cached(String, &'static str, &'static str),
     Answer(StatusCode, Vec<u8>),
+    /// With this `Retry-After`.
+    Later(StatusCode, &'static str),
+    /// With this `Cache-Control` and this `Age`.
+    Aged(String, &'static str, &'static str),
     Redirect(String),
     /// Answers once it is told to.
     Wait(Arc<Notify>, String),
@@ -129,13 +133,18 @@ async fn answer(
             go_on.notified().await;
             document.into_response()
         }
+        Mode::Later(status, wait) => (status, [(header::RETRY_AFTER, wait)]).into_response(),
+        Mode::Aged(document, control, age) => {
+            let headers = [(header::CACHE_CONTROL, control), (header::AGE, age)];
+            (headers, document).into_response()
+        }
         Mode::Never => std::future::pending().await,
         Mode::Trickle => endless(b" ", Duration::from_millis(20)),
         Mode::Endless => endless(&[b' '; 16 * 1024], Duration::ZERO),
     }
 }
 
-fn verifier(keys: SharedKeySet) -> Verifier {
+fn verifier(keys: impl Into<Keys>) -> Verifier {
     let per_request = PerRequest::any_sender(keys);
     Verifier::builder()
         .per_request(per_request)
@@ -155,12 +164,17 @@ fn check(verifier: &Verifier, sent: &SignedDelivery) -> Result<(), Error> {
     verifier.verify(sent, &sent.body).map(drop)
 }
 
+async fn refreshing(verifier: &Verifier, sent: &SignedDelivery) -> Result<(), Error> {
+    let outcome = verifier.verify_refreshing(sent, &sent.body).await;
+    outcome.map(drop)
+}
+
 #[tokio::test]
 async fn rotated_keys_are_fetched_when_a_delivery_needs_them() {
     let (old, new) = (SigningKeys::generate(), SigningKeys::generate());
     let server = Server::start(Mode::Serve(old.jwks())).await;
     let keys = server.keys();
-    let verifier = verifier(keys.keys());
+    let verifier = verifier(Arc::clone(&keys));
     assert_eq!(
         check(&verifier, &delivery(&old)).unwrap_err().code(),
         "keys_unavailable"
@@ -175,9 +189,10 @@ async fn rotated_keys_are_fetched_when_a_delivery_needs_them() {
         ("signature_mismatch", true)
     );
     server.clock.advance(MINUTE / 4);
-    assert!(!keys.refresh_after(&refused).await.unwrap(), "too early");
+    let too_early = refreshing(&verifier, &delivery(&new)).await.unwrap_err();
+    assert_eq!(too_early, refused);
     server.clock.advance(MINUTE / 4);
-    assert!(keys.refresh_after(&refused).await.unwrap());
+    refreshing(&verifier, &delivery(&new)).await.unwrap();
     check(&verifier, &delivery(&new)).unwrap();
     assert!(
         check(&verifier, &delivery(&old)).is_err(),
@@ -191,11 +206,13 @@ async fn a_flood_of_unknown_keys_causes_one_fetch_per_cool_down() {
     let google = SigningKeys::generate();
     let server = Server::start(Mode::Serve(google.jwks())).await;
     let keys = server.keys();
-    let verifier = Arc::new(verifier(keys.keys()));
+    assert!(keys.refresh().await.unwrap());
+    server.clock.advance(MINUTE / 2);
+    let verifier = verifier(Arc::clone(&keys));
     for cool_down in 0..3 {
         let mut floods = Vec::new();
         for _ in 0..8 {
-            let (keys, verifier) = (Arc::clone(&keys), Arc::clone(&verifier));
+            let verifier = verifier.clone();
             let runtime = tokio::runtime::Handle::current();
             // On threads of their own: the server is in this process too, and has to get its turn.
             floods.push(tokio::task::spawn_blocking(move || {
@@ -203,22 +220,24 @@ async fn a_flood_of_unknown_keys_causes_one_fetch_per_cool_down() {
                 let forged = delivery(&SigningKeys::generate());
                 for number in 0..1250 {
                     let refused = if number % 50 == 0 {
-                        check(&verifier, &forged).unwrap_err()
+                        runtime
+                            .block_on(refreshing(&verifier, &forged))
+                            .unwrap_err()
                     } else {
                         let header = json!({"alg": "RS256", "kid": format!("unknown-{number}")});
                         let token = format!("{}.e30.AAAA", base64_url(&header.to_string()));
                         let attempt = Attempt::new("msg_1", &timestamp, &token);
-                        verifier.verify(attempt, b"").unwrap_err()
+                        let outcome = runtime.block_on(verifier.verify_refreshing(attempt, b""));
+                        outcome.map(drop).unwrap_err()
                     };
                     assert!(refused.is_refreshable(), "{refused}");
-                    runtime.block_on(keys.refresh_after(&refused)).unwrap();
                 }
             }));
         }
         for flood in floods {
             flood.await.unwrap();
         }
-        assert_eq!(server.requests(), 1 + cool_down);
+        assert_eq!(server.requests(), 2 + cool_down);
         server.clock.advance(MINUTE / 2);
     }
     check(&verifier, &delivery(&google)).unwrap();
@@ -247,15 +266,18 @@ async fn while_the_server_fails_the_old_keys_serve_on() {
         (answer(StatusCode::NOT_MODIFIED, ""), "304"),
         (
             answer(StatusCode::OK, "<!doctype html><title>Sign in</title>"),
-            "expected value",
+            "not a JSON object",
         ),
-        (answer(StatusCode::OK, &whole[..whole.len() / 2]), "EOF"),
-        (answer(StatusCode::OK, ""), "EOF"),
+        (
+            answer(StatusCode::OK, &whole[..whole.len() / 2]),
+            "not a JSON object",
+        ),
+        (answer(StatusCode::OK, ""), "not a JSON object"),
         (answer(StatusCode::OK, r#"{"keys":[]}"#), "no usable key"),
         (answer(StatusCode::OK, short_key), "32 bytes"),
         (
             Mode::Answer(StatusCode::OK, vec![0xff; 1000]),
-            "expected value",
+            "not a JSON object",
         ),
         (
             Mode::Redirect("http://127.0.0.2:9/jwks.json".into()),
@@ -364,13 +386,13 @@ async fn verification_does_not_wait_for_a_refresh() {
     let (old, new) = (SigningKeys::generate(), SigningKeys::generate());
     let server = Server::start(Mode::Serve(old.jwks())).await;
     let keys = server.keys();
-    let verifier = verifier(keys.keys());
+    let verifier = verifier(Arc::clone(&keys));
     keys.refresh().await.unwrap();
 
     let go_on = Arc::new(Notify::new());
     server.now_does(Mode::Wait(Arc::clone(&go_on), new.jwks()));
     server.clock.advance(10 * MINUTE);
-    let refreshing = {
+    let fetching = {
         let keys = Arc::clone(&keys);
         tokio::spawn(async move { keys.refresh().await })
     };
@@ -379,14 +401,17 @@ async fn verification_does_not_wait_for_a_refresh() {
     }
     // The server answers only after this, so that this can't have waited for it.
     check(&verifier, &delivery(&old)).unwrap();
-    let refused = check(&verifier, &delivery(&new)).unwrap_err();
-    assert!(
-        !keys.refresh_after(&refused).await.unwrap(),
-        "one at a time"
-    );
+    assert!(check(&verifier, &delivery(&new)).is_err());
+    // Unless it is asked to: it then joins the fetch.
+    let waiting = {
+        let (verifier, sent) = (verifier.clone(), delivery(&new));
+        tokio::spawn(async move { verifier.verify_refreshing(&sent, &sent.body).await.is_ok() })
+    };
     go_on.notify_one();
-    assert!(refreshing.await.unwrap().unwrap());
+    assert!(fetching.await.unwrap().unwrap());
+    assert!(waiting.await.unwrap());
     check(&verifier, &delivery(&new)).unwrap();
+    assert_eq!(server.requests(), 2, "one at a time");
 }
 
 #[tokio::test]
@@ -397,9 +422,10 @@ async fn a_refresh_that_is_dropped_is_made_up_for() {
     let dropped = tokio::time::timeout(Duration::from_millis(50), keys.refresh()).await;
     assert!(dropped.is_err());
     server.now_does(Mode::Serve(google.jwks()));
-    assert!(!keys.refresh().await.unwrap(), "it backs off");
-    server.clock.advance(Duration::from_secs(1));
+    // That nobody carried the fetch to its end is no failure.
+    server.clock.advance(KeyRefresh::TIMEOUT);
     assert!(keys.refresh().await.unwrap());
+    assert_eq!(server.requests(), 2);
 }
 
 #[tokio::test]
@@ -417,4 +443,106 @@ async fn a_closure_is_a_source() {
     let error = failing.refresh().await.unwrap_err();
     assert_eq!(error.to_string(), "the key set can't be fetched");
     assert_eq!(error.source().unwrap().to_string(), "no disk");
+}
+
+/// Answers one request with these lines, and returns the fetch's error.
+async fn fetch_error(head: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!(
+        "http://localhost:{}/jwks?key=hunter2",
+        listener.local_addr().unwrap().port()
+    );
+    let head = head.to_owned();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        let length = stream.read(&mut request).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        String::from_utf8(request[..length].to_vec()).unwrap()
+    });
+    let endpoint = JwksEndpoint::new(&url).unwrap();
+    assert!(!format!("{endpoint:?}").contains("hunter2"), "{endpoint:?}");
+    let keys = RefreshedKeys::new(endpoint);
+    let error = keys.refresh().await.unwrap_err();
+    let request = server.await.unwrap();
+    assert!(
+        request.starts_with("GET /jwks?key=hunter2 HTTP/1.1"),
+        "{request}"
+    );
+    assert!(request.contains("accept-encoding: identity"), "{request}");
+    let mut causes = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        causes.push(cause.to_string());
+        source = cause.source();
+    }
+    let text = causes.join(": ");
+    assert!(
+        !format!("{text} {error:?}").contains("hunter2"),
+        "{text} {error:?}"
+    );
+    text
+}
+
+#[tokio::test]
+async fn what_went_wrong_is_said_without_the_query() {
+    let compressed = fetch_error(
+        "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\n\x1f\u{8b}\x08",
+    );
+    let compressed = compressed.await;
+    assert!(compressed.contains("compressed"), "{compressed}");
+    let closed = fetch_error("HTTP/1.1 200 OK\r\ncontent-length: 400\r\n\r\n{").await;
+    assert!(
+        closed.starts_with("the key set can't be fetched: "),
+        "{closed}"
+    );
+    let refused = JwksEndpoint::new("http://127.0.0.1:1/jwks?key=hunter2").unwrap();
+    let error = RefreshedKeys::new(refused).refresh().await.unwrap_err();
+    let shown = format!("{error:?}");
+    assert!(shown.contains("Connection refused"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_server_that_asks_to_wait_is_left_alone() {
+    let google = SigningKeys::generate();
+    let server = Server::start(Mode::Later(StatusCode::TOO_MANY_REQUESTS, "120")).await;
+    let keys = server.keys();
+    assert!(keys.refresh().await.is_err());
+    assert_eq!(keys.time_to_next(), 2 * MINUTE);
+    server.now_does(Mode::Serve(google.jwks()));
+    server.clock.advance(2 * MINUTE);
+    assert!(keys.refresh().await.unwrap());
+}
+
+#[tokio::test]
+async fn the_age_of_an_answer_counts() {
+    let google = SigningKeys::generate();
+    let server = Server::start(Mode::Aged(google.jwks(), "max-age=3600", "3000")).await;
+    let keys = server.keys();
+    assert!(keys.refresh().await.unwrap());
+    assert_eq!(keys.time_to_next(), 10 * MINUTE);
+}
+
+/// Two of the tests above, in a process whose proxy does not exist.
+#[test]
+fn an_address_on_loopback_is_not_asked_through_a_proxy() {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env(name, "http://127.0.0.1:1");
+    }
+    for name in ["no_proxy", "NO_PROXY"] {
+        command.env_remove(name);
+    }
+    // One asks `127.0.0.1`, the other one `localhost`.
+    command.args([
+        "--exact",
+        "the_age_of_an_answer_counts",
+        "what_went_wrong_is_said_without_the_query",
+    ]);
+    let output = command.output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{shown}");
+    assert!(shown.contains("2 passed"), "{shown}");
 }

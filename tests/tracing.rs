@@ -17,6 +17,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+/// An error of a handler that tried to fetch something.
+const FAILURE: &str = "no disk at https://me:hunter2@example.com/a?key=hunter2";
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
 #[derive(Clone, Default)]
@@ -44,7 +46,7 @@ async fn handle(receiver: &Receiver, sent: &SignedDelivery, fails: bool) {
     let handler = async |received: Received<'_>| {
         tracing::info!("in the handler");
         assert!(!received.delivery().payload().is_empty());
-        if fails { Err("hunter2") } else { Ok(()) }
+        if fails { Err(FAILURE) } else { Ok(()) }
     };
     let _ = receiver.handle(sent, &sent.body, handler).await;
 }
@@ -74,7 +76,6 @@ async fn each_delivery_has_a_span_without_secrets() {
         .unwrap();
     let mut event: Value = serde_json::from_str(&sample(&"batch.failed".into())).unwrap();
     event["user_metadata"] = JobTokens::user_metadata(&token).into();
-    let body = event.to_string();
 
     let signers = [
         (Signer::v1(&secret), "msg_1", "v1"),
@@ -82,7 +83,9 @@ async fn each_delivery_has_a_span_without_secrets() {
         (Signer::jwt(&google, "https://example.com"), "msg_3", "jwt"),
     ];
     for (signer, id, scheme) in signers {
-        let sent = signer.sign(id, OffsetDateTime::now_utc(), body.clone());
+        // One event has one key in both schemes of per-request webhooks.
+        event["data"]["id"] = id.into();
+        let sent = signer.sign(id, OffsetDateTime::now_utc(), event.to_string());
         let mut forged = sent.clone();
         forged.body.push(b'x');
         let mut shown = String::new();
@@ -96,6 +99,17 @@ async fn each_delivery_has_a_span_without_secrets() {
             let lines = log.take();
             let last = lines.lines().last().unwrap();
             assert!(last.contains(expected), "{last}");
+            // The cause of a refusal and of a failure, and of nothing else.
+            assert_eq!(
+                last.contains("cause="),
+                fails || expected.contains("refused"),
+                "{last}"
+            );
+            assert_eq!(
+                last.contains("cause=no disk at https://..@example.com/a?.."),
+                fails,
+                "{last}"
+            );
             if !expected.contains("refused") {
                 let fields = format!("id=\"{id}\" scheme=\"{scheme}\" type=\"batch.failed\"");
                 assert!(lines.lines().all(|line| line.contains(&fields)), "{lines}");
@@ -109,8 +123,8 @@ async fn each_delivery_has_a_span_without_secrets() {
             SECRET,
             "C2FVsBQI",
             &token,
-            "hunter2",
             "error_message",
+            "hunter2",
         ];
         for secret in secrets {
             assert!(!shown.contains(secret), "{secret}: {shown}");

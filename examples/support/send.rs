@@ -1,7 +1,16 @@
 //! `reqwest` for requests without I/O.
 
-/// Sends a request that this crate made, and gives the answer for it to read.
+/// Sends a request that this crate built, and returns the answer for it to read. An error shows no
+/// address: its query may hold a token.
 pub(crate) async fn send(
+    client: &reqwest::Client,
+    request: http::Request<Vec<u8>>,
+) -> Result<http::Response<Vec<u8>>, reqwest::Error> {
+    let sent = execute(client, request).await;
+    sent.map_err(reqwest::Error::without_url)
+}
+
+async fn execute(
     client: &reqwest::Client,
     request: http::Request<Vec<u8>>,
 ) -> Result<http::Response<Vec<u8>>, reqwest::Error> {

@@ -1,20 +1,19 @@
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use http::{
-    HeaderMap, HeaderName, Response,
-    header::{DATE, RETRY_AFTER},
-};
+use http::Response;
 use serde::{
     Deserialize,
     de::{DeserializeOwned, Error as _},
 };
 use serde_json::Value;
-use time::{OffsetDateTime, format_description::well_known::Rfc2822};
+
+use crate::redacted::{self, Redacted};
 
 /// A failure that the service's answer to a request reports, or an answer that can't be read.
 ///
-/// Neither `Display` nor the source shows a signing secret or a job token.
-#[derive(Debug, thiserror::Error)]
+/// Neither `Debug`, `Display` nor the source shows a signing secret, a job token, or the query of an
+/// address.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
     /// The service refused the request (`google.rpc.Status`).
@@ -28,7 +27,7 @@ pub enum ApiError {
         /// The name of the error, such as `INVALID_ARGUMENT`; empty if the answer has none.
         status: String,
         /// The service's message, or the first 200 characters of an answer in another form. Signing
-        /// secrets and job tokens are cut after their prefix.
+        /// secrets and job tokens are cut after their prefix, and addresses before their query.
         message: String,
         /// The details, each an object with a type of its own, as they were received.
         details: Vec<Value>,
@@ -44,6 +43,38 @@ pub enum ApiError {
         /// The first fault and its place, without the text that was found there.
         source: serde_json::Error,
     },
+}
+
+/// Shows the details without secrets.
+impl fmt::Debug for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused {
+                http_status,
+                code,
+                status,
+                message,
+                details,
+                retry_after,
+            } => f
+                .debug_struct("Refused")
+                .field("http_status", http_status)
+                .field("code", code)
+                .field("status", status)
+                .field("message", message)
+                .field("details", &details.iter().map(Redacted).collect::<Vec<_>>())
+                .field("retry_after", retry_after)
+                .finish(),
+            Self::Unreadable {
+                http_status,
+                source,
+            } => f
+                .debug_struct("Unreadable")
+                .field("http_status", http_status)
+                .field("source", source)
+                .finish(),
+        }
+    }
 }
 
 /// Reads the answer to a request that returns nothing: a ping or a deletion.
@@ -78,23 +109,6 @@ fn without_text(error: serde_json::Error) -> serde_json::Error {
     };
     let after = rest.rsplit_once('"').map_or("", |(_, after)| after);
     serde_json::Error::custom(format!("{before}\"..\"{after}"))
-}
-
-/// Cuts signing secrets and job tokens after their prefix. The service may quote the address that
-/// it refuses, and a proxy the whole request.
-fn without_secrets(text: &str) -> String {
-    let in_secret = |c: char| c.is_ascii_alphanumeric() || "+/=-_".contains(c);
-    ["whsec_", "gwj1_"]
-        .iter()
-        .fold(text.to_owned(), |text, prefix| {
-            let mut parts = text.split(prefix);
-            let first = parts.next().unwrap_or_default().to_owned();
-            parts.fold(first, |shown, part| {
-                let rest = part.trim_start_matches(in_secret);
-                let cut = if rest.len() < part.len() { ".." } else { "" };
-                shown + prefix + cut + rest
-            })
-        })
 }
 
 #[derive(Deserialize)]
@@ -132,25 +146,12 @@ fn refusal(response: &Response<impl AsRef<[u8]>>) -> ApiError {
     ApiError::Refused {
         http_status: response.status().as_u16(),
         code,
-        status,
-        message: without_secrets(&message),
+        status: redacted::text(&status),
+        // The service may quote the address that it refuses, and a proxy the whole request.
+        message: redacted::text(&message),
         details,
-        retry_after: retry_after(response.headers()),
+        retry_after: crate::retry_after::retry_after(response.headers()),
     }
-}
-
-/// Reads seconds, or a date. A date counts from the answer's own `Date`, so that only the service's
-/// clock matters.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name: HeaderName| headers.get(name)?.to_str().ok();
-    let wait = text(RETRY_AFTER)?;
-    if let Ok(seconds) = wait.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let until = OffsetDateTime::parse(wait, &Rfc2822).ok()?;
-    let from = OffsetDateTime::parse(text(DATE)?, &Rfc2822).ok()?;
-    let seconds = until.unix_timestamp().saturating_sub(from.unix_timestamp());
-    Some(Duration::from_secs(seconds.try_into().unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -256,7 +257,7 @@ mod tests {
         assert!(
             refused[1]
                 .to_string()
-                .ends_with(": no https://e.com/?job=gwj1_.., whsec_..")
+                .ends_with(": no https://e.com/?.. whsec_..")
         );
         let unreadable = [
             format!("\"{secret}\""),

@@ -10,10 +10,12 @@ use super::{
     api_error::{ApiError, read},
     request_error::RequestError,
 };
-use crate::{address, error::ConfigError, event::EventType, hmac_v1::Secret, rfc3339};
+use crate::{
+    address, error::ConfigError, event::EventType, hmac_v1::Secret, redacted::Redacted, rfc3339,
+};
 
 /// A project-level webhook to create.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
 #[must_use]
 pub struct NewWebhook {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,8 +68,19 @@ impl NewWebhook {
     }
 }
 
+/// Shows the address without its query.
+impl fmt::Debug for NewWebhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewWebhook")
+            .field("name", &self.name.as_ref().map(Redacted))
+            .field("uri", &address::shown(&self.uri))
+            .field("subscribed_events", &self.subscribed_events)
+            .finish()
+    }
+}
+
 /// Changes to a webhook. Members that are not set stay as they are.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize)]
 #[must_use]
 pub struct WebhookUpdate {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,6 +152,18 @@ impl WebhookUpdate {
     }
 }
 
+/// Shows the address without its query.
+impl fmt::Debug for WebhookUpdate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebhookUpdate")
+            .field("name", &self.name.as_ref().map(Redacted))
+            .field("uri", &self.uri.as_deref().map(address::shown))
+            .field("subscribed_events", &self.subscribed_events)
+            .field("state", &self.state)
+            .finish()
+    }
+}
+
 /// The state of a webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -200,7 +225,7 @@ impl<'de> Deserialize<'de> for WebhookState {
 }
 
 /// A project-level webhook, as the service describes it.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[non_exhaustive]
 pub struct Webhook {
     /// The id.
@@ -246,8 +271,26 @@ impl Webhook {
     }
 }
 
+/// Shows the address without its query, and of unknown members only the names.
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook")
+            .field("id", &self.id)
+            .field("name", &self.name.as_ref().map(Redacted))
+            .field("uri", &address::shown(&self.uri))
+            .field("subscribed_events", &self.subscribed_events)
+            .field("state", &self.state)
+            .field("create_time", &self.create_time)
+            .field("update_time", &self.update_time)
+            .field("signing_secrets", &self.signing_secrets)
+            .field("new_signing_secret", &self.new_signing_secret)
+            .field("other", &self.other.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
 /// The public part of a signing secret that the service has shown before.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct SigningSecret {
     /// The prefix and the last characters, such as `whsec_...3frh`: enough to recognize the secret,
@@ -257,6 +300,16 @@ pub struct SigningSecret {
     /// The time at which it stops signing (UTC), after a rotation.
     #[serde(default, alias = "expireTime", deserialize_with = "time")]
     pub expire_time: Option<OffsetDateTime>,
+}
+
+/// Cuts the secret, should the service not have done so.
+impl fmt::Debug for SigningSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningSecret")
+            .field("truncated_secret", &Redacted(&self.truncated_secret))
+            .field("expire_time", &self.expire_time)
+            .finish()
+    }
 }
 
 /// A signing secret that the service shows only once.
@@ -295,7 +348,7 @@ impl<'de> Deserialize<'de> for NewSigningSecret {
 }
 
 /// One page of the list of webhooks.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[non_exhaustive]
 pub struct WebhookPage {
     /// The webhooks of this page.
@@ -315,6 +368,16 @@ impl WebhookPage {
     /// not of the documented form.
     pub fn from_response(response: &Response<impl AsRef<[u8]>>) -> Result<Self, ApiError> {
         read(response)
+    }
+}
+
+/// Leaves the token out.
+impl fmt::Debug for WebhookPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebhookPage")
+            .field("webhooks", &self.webhooks)
+            .field("next_page_token", &self.next_page_token.is_some())
+            .finish()
     }
 }
 

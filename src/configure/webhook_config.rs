@@ -1,3 +1,5 @@
+use std::fmt;
+
 use serde_json::{Map, Value, json};
 
 use super::request_error::RequestError;
@@ -21,7 +23,8 @@ use crate::per_request::{JobTokens, keys::MintError};
 ///     "background": true,
 ///     "webhook_config": config.to_snake_case(),
 /// });
-/// assert_eq!(body["webhook_config"]["uris"][0], "https://example.com/webhook");
+/// let uri = body["webhook_config"]["uris"][0].as_str().unwrap();
+/// assert!(uri.starts_with("https://example.com/webhook?gemini_webhooks_job=gwj1_"));
 /// let metadata = &body["webhook_config"]["user_metadata"];
 /// assert!(metadata[JobTokens::MEMBER].is_string());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -58,11 +61,12 @@ use crate::per_request::{JobTokens, keys::MintError};
 /// assert_eq!(body["webhookConfig"], serde_json::json!({"uris": ["https://example.com/webhook"]}));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[must_use]
 pub struct WebhookConfig {
     uris: Vec<String>,
     user_metadata: Map<String, Value>,
+    job_token: Option<String>,
 }
 
 impl WebhookConfig {
@@ -77,6 +81,7 @@ impl WebhookConfig {
         let empty = Self {
             uris: Vec::new(),
             user_metadata: Map::new(),
+            job_token: None,
         };
         empty.and_uri(uri)
     }
@@ -99,10 +104,16 @@ impl WebhookConfig {
         self
     }
 
-    /// Adds a job token that was minted before.
+    /// Adds a job token that was minted before: to the query of each address, which works for every
+    /// kind of job, and in an interaction also to `user_metadata`, where it is the stronger proof if it
+    /// comes back. The Batch API refuses `user_metadata`
+    /// ([googleapis/go-genai issue 779](https://github.com/googleapis/go-genai/issues/779)).
     #[cfg(feature = "_per-request")]
     pub fn job_token(self, token: &str) -> Self {
-        self.user_metadata(JobTokens::MEMBER, token)
+        Self {
+            job_token: Some(token.to_owned()),
+            ..self
+        }
     }
 
     /// Mints a job token and adds it. It proves that the deliveries belong to this job: see
@@ -119,23 +130,59 @@ impl WebhookConfig {
     /// Returns the value of `webhook_config` in an interaction.
     #[must_use]
     pub fn to_snake_case(&self) -> Value {
-        self.spelled("user_metadata")
+        let mut user_metadata = self.user_metadata.clone();
+        #[cfg(feature = "_per-request")]
+        user_metadata.extend(
+            self.job_token
+                .as_deref()
+                .into_iter()
+                .flat_map(JobTokens::user_metadata),
+        );
+        self.spelled("user_metadata", user_metadata)
     }
 
     /// Returns the value of `webhookConfig` in a batch or a video request.
     #[must_use]
     pub fn to_camel_case(&self) -> Value {
-        self.spelled("userMetadata")
+        self.spelled("userMetadata", self.user_metadata.clone())
     }
 
-    fn spelled(&self, user_metadata: &str) -> Value {
-        let mut config = json!({"uris": self.uris});
+    fn spelled(&self, name: &str, user_metadata: Map<String, Value>) -> Value {
+        let mut config = json!({"uris": self.callback_uris()});
         if let Some(members) = config.as_object_mut()
-            && !self.user_metadata.is_empty()
+            && !user_metadata.is_empty()
         {
-            let metadata = self.user_metadata.clone().into();
-            members.insert(user_metadata.to_owned(), metadata);
+            members.insert(name.to_owned(), user_metadata.into());
         }
         config
+    }
+
+    #[cfg(feature = "_per-request")]
+    fn callback_uris(&self) -> Vec<String> {
+        let uris = self.uris.iter();
+        match &self.job_token {
+            Some(token) => uris
+                .map(|uri| JobTokens::callback_uri(uri, token))
+                .collect(),
+            None => uris.cloned().collect(),
+        }
+    }
+
+    #[cfg(not(feature = "_per-request"))]
+    fn callback_uris(&self) -> &[String] {
+        &self.uris
+    }
+}
+
+/// Shows the addresses without their queries, and the names of the metadata.
+impl fmt::Debug for WebhookConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let uris: Vec<_> = self.uris.iter().map(|uri| address::shown(uri)).collect();
+        let user_metadata: Vec<_> = self.user_metadata.keys().collect();
+        f.debug_struct("WebhookConfig")
+            .field("uris", &uris)
+            .field("user_metadata", &user_metadata)
+            .field("job_token", &self.job_token.is_some())
+            .finish()
     }
 }

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
 use super::member::Kind;
+use crate::redacted::Redacted;
 
 /// The kind of a failure. The service does not say whether this is a name or a number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 #[non_exhaustive]
 pub enum ErrorCode {
@@ -25,9 +26,23 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-impl Kind for ErrorCode {
-    const EXPECTED: &'static str = "a string or a number";
+/// Leaves out job tokens, like the `Debug` of the event.
+impl fmt::Debug for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.debug_tuple("Name").field(&Redacted(name)).finish(),
+            Self::Number(number) => f.debug_tuple("Number").field(number).finish(),
+        }
+    }
+}
 
+impl fmt::Debug for Redacted<'_, ErrorCode> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.0, f)
+    }
+}
+
+impl Kind for ErrorCode {
     fn from_value(value: Value) -> Result<Self, Value> {
         match value {
             Value::String(name) => Ok(Self::Name(name)),

@@ -1,27 +1,29 @@
-use sha2::{Digest as _, Sha256};
+use serde_json::json;
 
 use super::Event;
 use crate::encoding;
 
+/// The claims that RFC 7519 registers (section 4.1).
+const REGISTERED: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
+
 impl Event {
-    /// Returns the idempotency key of an event that came as the claims of a JWT.
+    /// Returns the idempotency key of an event, whatever it was signed with: a hash of its type, its
+    /// timestamp, its data, its metadata and the members that this crate does not know, since one of
+    /// them may be all that tells two events apart. `None` for an event without a timestamp, of which
+    /// two may be alike.
     ///
-    /// A retry may carry a new token, with other times, for the same event. Of an event without a
-    /// time of its own, two may be alike and no retries. Then the token's times count, so that a
-    /// retry may be mistaken for new and no event is lost.
-    pub(crate) fn idempotency_key(&self) -> String {
-        let mut event = serde_json::to_value(self).unwrap_or_default();
-        if self.occurred_at.is_some()
-            && let Some(members) = event.as_object_mut()
-        {
-            for claim in ["exp", "nbf", "iat", "jti"] {
-                members.remove(claim);
-            }
-        }
+    /// The claims that RFC 7519 registers are left out: they are the token's, and another token for the
+    /// same event has others.
+    pub(crate) fn idempotency_key(&self) -> Option<String> {
+        let timestamp = self.occurred_at?.unix_timestamp_nanos().to_string();
+        let event_type = self.event_type();
+        let mut other = self.other.clone();
+        other.retain(|name, _| !REGISTERED.contains(&name.as_str()));
+        let mut identity = json!([event_type, timestamp, self.data, self.user_metadata, other]);
         // The order of members is the sender's, where some crate in the build enables
         // `serde_json`'s feature `preserve_order`.
-        event.sort_all_objects();
-        let hash = Sha256::digest(event.to_string());
-        format!("jwt.{}", encoding::encode_url(&hash))
+        identity.sort_all_objects();
+        let hash = encoding::sha256(identity.to_string().as_bytes());
+        Some(format!("event.{hash}"))
     }
 }

@@ -1,16 +1,17 @@
 //! The table of event types. Everything that depends on a type follows from its row: the variants
 //! of [`EventType`] and [`EventData`], the struct of its data, how that is parsed, and the sample.
 
-use std::mem;
+use std::{fmt, mem};
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::{
     ErrorCode,
-    member::{UnexpectedKind, optional, stand_in},
+    form::{self, DataForm, Member, Object},
+    member::{Id, read, stand_in},
 };
-use crate::json::Strict;
+use crate::{json::Strict, redacted::Redacted};
 
 /// The values of the members that a type documents, in the order of its row.
 pub(super) type Values = [Option<Strict>; MOST_MEMBERS];
@@ -25,12 +26,33 @@ pub(super) struct Row {
 }
 
 /// Builds the data from its `id`, the values of the documented members and the other members.
-type Build = fn(String, &mut Values, &mut Map<String, Value>) -> Result<EventData, UnexpectedKind>;
+type Build = fn(Id, &mut Values, &mut Map<String, Value>) -> EventData;
 
 impl Row {
     /// Finds the row of a type.
     pub(super) fn named(name: &str) -> Option<&'static Self> {
         ROWS.iter().find(|row| row.name == name)
+    }
+}
+
+impl EventData {
+    /// Returns the members that this crate does not know, if `data` is an object.
+    #[cfg(feature = "_per-request")]
+    pub(crate) fn other(&self) -> Option<&Map<String, Value>> {
+        match self {
+            Self::Unknown { data, .. } => data.as_object(),
+            data => data.typed().map(Object::other),
+        }
+    }
+}
+
+impl Serialize for EventData {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match (self, self.typed()) {
+            (Self::Unknown { data, .. }, _) => data.serialize(serializer),
+            (_, Some(data)) => form::serialize(data, serializer),
+            (_, None) => serializer.serialize_unit(),
+        }
     }
 }
 
@@ -137,7 +159,9 @@ macro_rules! event_types {
         }
 
         /// An event's `data`, by its `type`.
-        #[derive(Debug, Clone, PartialEq)]
+        ///
+        /// `Debug` leaves out job tokens, and passwords and queries of addresses.
+        #[derive(Clone, PartialEq)]
         #[non_exhaustive]
         pub enum EventData {
             $(
@@ -148,6 +172,9 @@ macro_rules! event_types {
             )+
             /// The data of a type that this crate does not know. Acknowledge it: the service adds
             /// types, and the ping of a webhook arrives as one.
+            ///
+            /// So is the data of a known type that has no usable `id`, which is a text that is not
+            /// empty, or an integer. Without one there is nothing to ask the service about.
             #[non_exhaustive]
             Unknown {
                 /// The event's `type`.
@@ -158,32 +185,56 @@ macro_rules! event_types {
         }
 
         impl EventData {
-            /// Returns the event's type.
+            /// Returns the event's type, which is a known one also where the data has no usable
+            /// `id`.
             #[must_use]
             pub fn event_type(&self) -> EventType {
                 match self {
                     $(Self::$Type(_) => EventType::$Type,)+
-                    Self::Unknown { event_type, .. } => EventType::Unknown(event_type.clone()),
+                    Self::Unknown { event_type, .. } => event_type.as_str().into(),
+                }
+            }
+
+            /// Returns the type's name.
+            pub(super) fn type_name(&self) -> &str {
+                match self {
+                    $(Self::$Type(_) => $name,)+
+                    Self::Unknown { event_type, .. } => event_type,
+                }
+            }
+
+            /// Returns the data of a known type.
+            pub(super) fn typed(&self) -> Option<&dyn Object> {
+                match self {
+                    $(Self::$Type(data) => Some(data),)+
+                    Self::Unknown { .. } => None,
+                }
+            }
+
+            /// Returns the name of the resource that the event is about: the job, in the known
+            /// types. `None` if the data has no `id` that is a text and not empty.
+            #[must_use]
+            pub fn id(&self) -> Option<&str> {
+                match self {
+                    $(Self::$Type(data) => Some(&data.id),)+
+                    Self::Unknown { data, .. } => {
+                        data.get("id")?.as_str().filter(|id| !id.is_empty())
+                    }
                 }
             }
         }
 
-        impl EventData {
-            /// Returns the members that this crate does not know, if `data` is an object.
-            #[cfg(feature = "_per-request")]
-            pub(crate) fn other(&self) -> Option<&Map<String, Value>> {
+        impl fmt::Debug for EventData {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self {
-                    $(Self::$Type(data) => Some(&data.other),)+
-                    Self::Unknown { data, .. } => data.as_object(),
-                }
-            }
-        }
-
-        impl Serialize for EventData {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                match self {
-                    $(Self::$Type(data) => data.serialize(serializer),)+
-                    Self::Unknown { data, .. } => data.serialize(serializer),
+                    $(Self::$Type(data) => {
+                        f.debug_tuple(stringify!($Type)).field(data).finish()
+                    })+
+                    Self::Unknown { event_type, data } => f
+                        .debug_struct("Unknown")
+                        .field("event_type", &Redacted(event_type))
+                        .field("data", &Redacted(data))
+                        .finish(),
                 }
             }
         }
@@ -192,19 +243,63 @@ macro_rules! event_types {
             #[doc = concat!("The data of `", $name, "`.")]
             ///
             $(#[$about])+
-            #[derive(Debug, Clone, PartialEq, Serialize)]
+            #[derive(Clone, PartialEq)]
             #[non_exhaustive]
             pub struct $Type {
                 $(#[$about_id])+
                 pub id: String,
                 $(
                     $(#[$about_member])+
-                    #[serde(skip_serializing_if = "Option::is_none")]
                     pub $member: Option<$kind>,
                 )*
-                /// Members that this crate does not know.
-                #[serde(flatten)]
+                /// Members that this crate does not know, and those whose value is `null` or of
+                /// another kind than documented.
                 pub other: Map<String, Value>,
+                form: DataForm,
+            }
+
+            impl Object for $Type {
+                fn names(&self) -> &'static [&'static str] {
+                    &[
+                        "id",
+                        $(stringify!($member), $(stringify!($stand_in),)?)*
+                        "user_metadata",
+                        "userMetadata",
+                    ]
+                }
+
+                fn known(&self, name: &str) -> Option<Member<'_>> {
+                    if name == "id" {
+                        return Some(self.form.id(&self.id));
+                    }
+                    $(
+                        let stand_in: &[&str] = &[$(stringify!($stand_in))?];
+                        if name == self.form.name(stringify!($member), stand_in) {
+                            return self.$member.as_ref().map(Into::into);
+                        }
+                    )*
+                    None
+                }
+
+                fn other(&self) -> &Map<String, Value> {
+                    &self.other
+                }
+            }
+
+            impl Serialize for $Type {
+                fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    form::serialize(self, serializer)
+                }
+            }
+
+            impl fmt::Debug for $Type {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.debug_struct(stringify!($Type))
+                        .field("id", &Redacted(&self.id))
+                        $(.field(stringify!($member), &self.$member.as_ref().map(Redacted)))*
+                        .field("other", &Redacted(&self.other))
+                        .finish_non_exhaustive()
+                }
             }
         )+
 
@@ -216,16 +311,19 @@ macro_rules! event_types {
             Row {
                 name: $name,
                 members: &[$(stringify!($member), $(stringify!($stand_in),)?)*],
-                build: |id, values, other| {
+                build: |Id { text: id, is_number }, values, other| {
+                    #[allow(unused_mut, reason = "most types have no stand-in")]
+                    let mut form = DataForm { id_is_number: is_number, stood_in: false };
                     let [$($member, $($stand_in,)?)* ..] = values;
-                    $($(
-                        stand_in($member, stringify!($stand_in), $stand_in, other);
-                    )?)*
-                    Ok(EventData::$Type($Type {
-                        id,
-                        $($member: optional(stringify!($member), $member.take())?,)*
-                        other: mem::take(other),
-                    }))
+                    $(
+                        #[allow(unused_mut, reason = "most members have no stand-in")]
+                        let mut $member = read(stringify!($member), $member, other);
+                        $(
+                            let name = stringify!($stand_in);
+                            form.stood_in = stand_in(&mut $member, name, $stand_in, other);
+                        )?
+                    )*
+                    EventData::$Type($Type { id, $($member,)* other: mem::take(other), form })
                 },
             },
         )+];

@@ -1,24 +1,30 @@
 //! In the place of `per_request.rs` where there is no backend for public keys.
 
-use crate::{attempt::Attempt, delivery::Proof, error::Error, scheme::Scheme};
+use crate::{
+    delivery::{Delivery, Request},
+    error::{ConfigError, Error},
+    scheme::{Scheme, Schemes},
+};
 
 /// Never there.
 #[derive(Debug)]
 pub(crate) enum PerRequest {}
 
 impl PerRequest {
-    pub(crate) fn verify<'a>(
-        &self,
-        _: Scheme,
-        _: &Attempt<'a>,
-        _: &'a [u8],
-        _: i64,
-    ) -> Result<Proof<'a>, Error> {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        match *self {}
+    }
+
+    pub(crate) fn schemes(&self) -> Schemes {
+        match *self {}
+    }
+
+    pub(crate) fn verify<'a>(&self, _: Scheme, _: &Request<'_, 'a>) -> Result<Delivery<'a>, Error> {
         match *self {}
     }
 
     #[expect(clippy::unused_async, reason = "the other one waits for a fetch")]
-    pub(crate) async fn refresh_after(&self, _: &Error) -> bool {
+    pub(crate) async fn refreshing<T>(&self, _: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
         match *self {}
     }
 

@@ -1,25 +1,44 @@
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Map, Value};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::{Choice, ConstantTimeEq as _};
 use zeroize::Zeroizing;
 
-use crate::{encoding, error::ConfigError, hmac_v1::Mac};
+use crate::{clock::Clock, encoding, error::ConfigError, hmac_v1::Mac};
 
-/// Makes and checks the tokens that prove that a per-request delivery belongs to our own job.
+/// Mints and verifies the tokens that prove that a per-request delivery belongs to our own job.
 ///
 /// # The attack
 ///
 /// Google signs the per-request deliveries of all its customers with the same keys, and a job may
 /// name any address. So anybody with an API key can have Google sign the news of *their* job to
-/// *your* endpoint, and the signature is genuine. What they can't do is to put a token into their
-/// job that only you can make: mint one for each job, put it into the `user_metadata` of the job's
-/// `webhook_config`, and the service sends it back with each event.
+/// *your* endpoint, and the signature is genuine. They can't put a token into their job that only you
+/// can make. Mint one for each job, and put it where the job's deliveries bring it back.
 ///
-/// A token is a bearer's: whoever reads one can put it into a job of their own. Do not log it. Its
-/// context, which the signature protects, tells which job it was made for:
-/// [`Delivery::job`](crate::Delivery::job).
+/// # Two places
+///
+/// | job | the query of its callback URI | `user_metadata` of its `webhook_config` |
+/// |---|---|---|
+/// | batch | yes | no: the Batch API refuses it |
+/// | interaction, Deep Research and Omni videos included | yes | yes, if it comes back: nothing shows that it does |
+///
+/// - **In the callback URI** ([`callback_uri`](Self::callback_uri)) it works for every job. The URI is
+///   not signed. So the token proves that the sender knows a live token of ours, and not that this
+///   event is the token's job's: whoever has seen one can send it with a delivery of their own job.
+///   Treat such addresses as secrets: [`redact`](Self::redact) them in logs.
+/// - **In signed content** (`user_metadata`, at the top level, in `data`, in `interaction`, or in a
+///   `webhook_config` inside one of these) it proves that the event belongs to a job that was created
+///   with the token: to ours, as long as nobody else has seen it. Whoever reads a live token, in
+///   either place, can create a job of their own with it.
+///
+/// If a delivery has several, all must be valid and have one nonce. [`Delivery::job`] returns the
+/// token's context, its nonce and its place.
+///
+/// A token is a bearer's, and lives for 30 days unless [`valid_for`](Self::valid_for) says otherwise.
+/// Deliveries are accepted for 24 hours and one replay window longer, since Google retries that long.
+///
+/// [`Delivery::job`]: crate::Delivery::job
 ///
 /// ```
 /// use gemini_webhooks::JobTokens;
@@ -27,31 +46,33 @@ use crate::{encoding, error::ConfigError, hmac_v1::Mac};
 /// let tokens = JobTokens::new([7; 32]); // 32 random bytes, kept like a password
 /// let token = tokens.mint_for("nightly-eval")?;
 /// let webhook_config = serde_json::json!({
-///     "uris": ["https://example.com/webhook"],
-///     "user_metadata": JobTokens::user_metadata(&token),
+///     "uris": [JobTokens::callback_uri("https://example.com/webhook", &token)],
 /// });
 /// # Ok::<(), gemini_webhooks::keys::MintError>(())
 /// ```
 ///
-/// # The token's format
+/// # Format
 ///
 /// The text `gwj1_`, then in base64url without padding (RFC 4648, section 5) the bytes
 ///
-/// | bytes | what |
+/// | bytes | content |
 /// |---|---|
 /// | 16 | nonce, random |
+/// | 8 | expiry in Unix seconds, big-endian |
 /// | 0 to 128 | context, in UTF-8 |
-/// | 32 | tag: HMAC-SHA256 (RFC 2104) under the key of the five bytes `gwj1_`, the nonce and the context |
+/// | 32 | tag: HMAC-SHA256 (RFC 2104) under the key of the five bytes `gwj1_`, the nonce, the expiry and the context |
 ///
-/// Jobs that a service in another language creates can carry tokens too. In Python:
+/// In the callback URI it is the query parameter `gemini_webhooks_job`, in `user_metadata` the member of
+/// that name. Services in other languages can create jobs too. In Python:
 ///
 /// ```python
-/// import base64, hashlib, hmac, os
+/// import base64, hashlib, hmac, os, struct, time
 ///
-/// def mint(key: bytes, context: str = "") -> str:
-///     nonce_and_context = os.urandom(16) + context.encode()
-///     tag = hmac.digest(key, b"gwj1_" + nonce_and_context, hashlib.sha256)
-///     return "gwj1_" + base64.urlsafe_b64encode(nonce_and_context + tag).rstrip(b"=").decode()
+/// def mint(key: bytes, context: str = "", days: int = 30) -> str:
+///     expiry = struct.pack(">Q", int(time.time()) + days * 86400)
+///     signed = os.urandom(16) + expiry + context.encode()
+///     tag = hmac.digest(key, b"gwj1_" + signed, hashlib.sha256)
+///     return "gwj1_" + base64.urlsafe_b64encode(signed + tag).rstrip(b"=").decode()
 /// ```
 ///
 /// In JavaScript (Node.js):
@@ -59,23 +80,28 @@ use crate::{encoding, error::ConfigError, hmac_v1::Mac};
 /// ```javascript
 /// import { createHmac, randomBytes } from "node:crypto";
 ///
-/// function mint(key, context = "") {
-///   const nonceAndContext = Buffer.concat([randomBytes(16), Buffer.from(context)]);
-///   const tag = createHmac("sha256", key).update("gwj1_").update(nonceAndContext).digest();
-///   return "gwj1_" + Buffer.concat([nonceAndContext, tag]).toString("base64url");
+/// function mint(key, context = "", days = 30) {
+///   const expiry = Buffer.alloc(8);
+///   expiry.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 1000) + days * 86400));
+///   const signed = Buffer.concat([randomBytes(16), expiry, Buffer.from(context)]);
+///   const tag = createHmac("sha256", key).update("gwj1_").update(signed).digest();
+///   return "gwj1_" + Buffer.concat([signed, tag]).toString("base64url");
 /// }
 /// ```
 ///
-/// A vector: under a key of 32 bytes 0x07, the nonce 0x00 0x01 to 0x0f and the context
-/// `nightly-eval` give `gwj1_AAECAwQFBgcICQoLDA0OD25pZ2h0bHktZXZhbOlXDoa8ulNKdxLpqv9X2iF_1HZEhvaPA6R9hkQo60Qx`.
+/// A vector: under a key of 32 bytes 0x07, the nonce 0x00 0x01 to 0x0f, the expiry 1800000000 and the
+/// context `nightly-eval` give
+/// `gwj1_AAECAwQFBgcICQoLDA0ODwAAAABrSdIAbmlnaHRseS1ldmFsUdaNfkap7uNphWd1NwuCux3AL0fcYl-2cYu-NulslQk`.
 #[derive(Clone)]
 pub struct JobTokens {
     key: Mac,
     /// The keys of tokens that are accepted and no longer minted.
     others: Vec<Mac>,
+    valid_for: Duration,
+    clock: Clock,
 }
 
-/// Why a token can't be minted.
+/// A token can't be minted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MintError {
@@ -88,25 +114,37 @@ pub enum MintError {
         /// Its length in bytes.
         given: usize,
     },
-    /// The operating system gave no random bytes.
-    #[error("the operating system gave no random bytes: {reason}")]
+    /// The operating system returned no random bytes.
+    #[error("the operating system returned no random bytes: {reason}")]
     NoRandomness {
-        /// What it said.
+        /// The error of the operating system.
         reason: String,
     },
 }
 
+/// A token under one of our keys.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct JobToken {
+    pub(super) nonce: [u8; NONCE],
+    /// In Unix seconds.
+    pub(super) expiry: u64,
+    pub(super) context: String,
+}
+
 const PREFIX: &str = "gwj1_";
 const NONCE: usize = 16;
+const EXPIRY: usize = 8;
 const TAG: usize = 32;
 
 impl JobTokens {
-    /// The member of `user_metadata` that holds the token.
+    /// The query parameter, and the member of `user_metadata`, that holds the token.
     pub const MEMBER: &str = "gemini_webhooks_job";
     /// The longest context, in bytes.
     pub const MAX_CONTEXT: usize = 128;
+    /// The time for which a token is valid by default: 30 days.
+    pub const DEFAULT_VALIDITY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-    /// Makes and checks tokens under a key of 32 random bytes, which is wiped from memory when
+    /// Mints and verifies tokens under a key of 32 random bytes, which is wiped from memory when
     /// dropped.
     #[must_use]
     pub fn new(key: [u8; 32]) -> Self {
@@ -133,11 +171,13 @@ impl JobTokens {
         Self {
             key: Mac::new(key),
             others: Vec::new(),
+            valid_for: Self::DEFAULT_VALIDITY,
+            clock: Clock::default(),
         }
     }
 
-    /// Also accepts tokens that another key made, as while a key is replaced: the jobs at work
-    /// carry tokens under the old one.
+    /// Also accepts tokens that another key made, as while a key is replaced: running jobs carry
+    /// tokens under the old one.
     #[must_use]
     pub fn or_made_by(mut self, other: Self) -> Self {
         self.others.push(other.key);
@@ -145,7 +185,24 @@ impl JobTokens {
         self
     }
 
-    /// Makes a token without a context, for one job.
+    /// Sets the time for which the tokens minted from now on are valid, in whole seconds: 30 days by
+    /// default. A job should end before.
+    #[must_use]
+    pub fn valid_for(self, time: Duration) -> Self {
+        Self {
+            valid_for: time,
+            ..self
+        }
+    }
+
+    /// Sets the clock.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Mints a token without a context, for one job.
     ///
     /// # Errors
     ///
@@ -154,8 +211,8 @@ impl JobTokens {
         self.mint_for("")
     }
 
-    /// Makes a token for one job. The context, such as the job's name or its tenant, comes back
-    /// as [`Delivery::job`](crate::Delivery::job). It is protected, and not secret.
+    /// Mints a token for one job. [`Delivery::job`](crate::Delivery::job) returns the context, such
+    /// as the job's name or its tenant. It is protected, and not secret.
     ///
     /// # Errors
     ///
@@ -170,30 +227,82 @@ impl JobTokens {
         getrandom::fill(&mut nonce).map_err(|error| MintError::NoRandomness {
             reason: error.to_string(),
         })?;
-        Ok(self.mint_with(nonce, context))
+        let expiry = self.clock.since_epoch().saturating_add(self.valid_for);
+        Ok(self.mint_with(nonce, expiry.as_secs(), context))
     }
 
-    fn mint_with(&self, nonce: [u8; NONCE], context: &str) -> String {
-        let mut bytes = [nonce.as_slice(), context.as_bytes()].concat();
+    fn mint_with(&self, nonce: [u8; NONCE], expiry: u64, context: &str) -> String {
+        let expiry = expiry.to_be_bytes();
+        let mut bytes = [nonce.as_slice(), &expiry, context.as_bytes()].concat();
         bytes.extend_from_slice(&tag(&self.key, &bytes));
         format!("{PREFIX}{}", encoding::encode_url(&bytes))
     }
 
-    /// What to put into a job's `user_metadata`, beside whatever else belongs there.
+    /// Returns the `user_metadata` of a job that holds the token, to which other members can be added.
     #[must_use]
     pub fn user_metadata(token: &str) -> Map<String, Value> {
         Map::from_iter([(Self::MEMBER.to_owned(), token.into())])
     }
 
-    /// Verifies a token, and returns its context.
-    pub(crate) fn verify(&self, token: &str) -> Option<String> {
-        const LONGEST: usize = NONCE + JobTokens::MAX_CONTEXT + TAG;
+    /// Returns the callback URI of a job: this one, with the token in its query.
+    #[must_use]
+    pub fn callback_uri(uri: &str, token: &str) -> String {
+        let (uri, fragment) = uri.split_at(uri.find('#').unwrap_or(uri.len()));
+        let separator = match uri.split_once('?') {
+            None => "?",
+            Some((_, "")) => "",
+            Some((_, query)) if query.ends_with('&') => "",
+            Some(_) => "&",
+        };
+        format!("{uri}{separator}{}={token}{fragment}", Self::MEMBER)
+    }
+
+    /// Returns a URI, or any other text, in which tokens are replaced by two full stops: for request
+    /// logs.
+    ///
+    /// ```
+    /// use gemini_webhooks::JobTokens;
+    ///
+    /// let uri = "/webhook?gemini_webhooks_job=gwj1_AAECAwQF&tenant=7";
+    /// assert_eq!(JobTokens::redact(uri), "/webhook?gemini_webhooks_job=..&tenant=7");
+    /// ```
+    #[must_use]
+    pub fn redact(text: impl fmt::Display) -> String {
+        let text = text.to_string();
+        let mut redacted = String::with_capacity(text.len());
+        let mut rest = text.as_str();
+        // One pass: a request line comes from anybody.
+        while let Some((before, from)) = rest.find('g').and_then(|at| rest.split_at_checked(at)) {
+            redacted.push_str(before);
+            let parameter = after(from, Self::MEMBER).and_then(|rest| rest.strip_prefix('='));
+            rest = if let Some(value) = parameter {
+                // Whatever it looks like.
+                redacted.push_str(from.strip_suffix(value).unwrap_or_default());
+                redacted.push_str("..");
+                value.trim_start_matches(|c| !matches!(c, '&' | '#' | ' ' | '"' | '\''))
+            } else if let Some(token) = after(from, PREFIX) {
+                redacted.push_str("..");
+                token.trim_start_matches(|c: char| {
+                    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '%')
+                })
+            } else {
+                redacted.push('g');
+                from.get(1..).unwrap_or_default()
+            };
+        }
+        redacted + rest
+    }
+
+    /// Verifies a token, its expiry apart. Every key is tried, in constant time.
+    pub(super) fn verify(&self, token: &str) -> Option<JobToken> {
+        const LONGEST: usize = NONCE + EXPIRY + JobTokens::MAX_CONTEXT + TAG;
         let encoded = token.strip_prefix(PREFIX)?;
         // What is too long must not cost a decoding.
         let bytes = Some(encoded).filter(|text| text.len() <= LONGEST * 4 / 3 + 1)?;
         let bytes = encoding::decode_url(bytes)?;
         let (signed, given) = bytes.split_last_chunk::<TAG>()?;
-        let context = signed.get(NONCE..)?;
+        let (nonce, rest) = signed.split_first_chunk::<NONCE>()?;
+        let (expiry, context) = rest.split_first_chunk::<EXPIRY>()?;
         let mut genuine = Choice::from(0);
         for key in std::iter::once(&self.key).chain(&self.others) {
             genuine |= tag(key, signed).ct_eq(given);
@@ -201,12 +310,37 @@ impl JobTokens {
         if !bool::from(genuine) {
             return None;
         }
-        String::from_utf8(context.to_vec()).ok()
+        Some(JobToken {
+            nonce: *nonce,
+            expiry: u64::from_be_bytes(*expiry),
+            context: String::from_utf8(context.to_vec()).ok()?,
+        })
     }
 }
 
-fn tag(key: &Mac, nonce_and_context: &[u8]) -> [u8; TAG] {
-    key.tag(&[PREFIX.as_bytes(), nonce_and_context])
+fn tag(key: &Mac, signed: &[u8]) -> [u8; TAG] {
+    key.tag(&[PREFIX.as_bytes(), signed])
+}
+
+/// Returns what follows a name at the start of a text, in which underscores may be percent-encoded.
+fn after<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    let mut rest = text;
+    for (position, part) in name.split('_').enumerate() {
+        if position > 0 {
+            let encodings = ["_", "%5F", "%5f"];
+            rest = encodings.iter().find_map(|it| rest.strip_prefix(it))?;
+        }
+        rest = rest.strip_prefix(part)?;
+    }
+    Some(rest)
+}
+
+/// Returns the tokens in the query of a callback URI.
+pub(super) fn in_query(query: &str) -> impl Iterator<Item = &str> {
+    query.split('&').filter_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        (name == JobTokens::MEMBER).then_some(value)
+    })
 }
 
 impl FromStr for JobTokens {
@@ -232,105 +366,4 @@ impl fmt::Debug for JobTokens {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const VECTOR: &str =
-        "gwj1_AAECAwQFBgcICQoLDA0OD25pZ2h0bHktZXZhbOlXDoa8ulNKdxLpqv9X2iF_1HZEhvaPA6R9hkQo60Qx";
-
-    fn tokens() -> JobTokens {
-        JobTokens::new([7; 32])
-    }
-
-    #[test]
-    fn the_documented_vector_is_made_and_accepted() {
-        let nonce = std::array::from_fn(|index| u8::try_from(index).unwrap());
-        assert_eq!(tokens().mint_with(nonce, "nightly-eval"), VECTOR);
-        assert_eq!(tokens().verify(VECTOR).as_deref(), Some("nightly-eval"));
-    }
-
-    #[test]
-    fn a_token_is_accepted_under_the_key_that_made_it() {
-        let token = tokens().mint_for("nightly").unwrap();
-        assert_eq!(tokens().verify(&token).as_deref(), Some("nightly"));
-        let other = JobTokens::new([8; 32]);
-        assert_eq!(other.verify(&token), None);
-        assert_eq!(
-            other.clone().or_made_by(tokens()).verify(&token).as_deref(),
-            Some("nightly")
-        );
-        let minted = other.clone().or_made_by(tokens()).mint().unwrap();
-        assert_eq!(other.verify(&minted).as_deref(), Some(""));
-    }
-
-    #[test]
-    fn tokens_differ() {
-        assert_ne!(tokens().mint().unwrap(), tokens().mint().unwrap());
-    }
-
-    #[test]
-    fn any_changed_character_is_noticed() {
-        for at in 0..VECTOR.len() {
-            for replacement in ["A", "B", "_", "=", ".", " ", ""] {
-                let mut changed = VECTOR.to_owned();
-                changed.replace_range(at..=at, replacement);
-                let genuine = tokens().verify(&changed).is_some();
-                assert_eq!(genuine, changed == VECTOR, "{changed}");
-            }
-        }
-    }
-
-    #[test]
-    fn contexts_are_bounded() {
-        let longest = "\u{e9}".repeat(64);
-        let token = tokens().mint_for(&longest).unwrap();
-        assert_eq!(tokens().verify(&token), Some(longest));
-        let error = tokens().mint_for(&"a".repeat(129)).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the context has 129 bytes, 128 are allowed"
-        );
-        let too_long = tokens().mint_with([0; NONCE], &"a".repeat(129));
-        assert_eq!(tokens().verify(&too_long), None);
-        for junk in [
-            "",
-            "gwj1_",
-            "gwj1_AAAA",
-            &format!("gwj1_{}", "A".repeat(1 << 20)),
-        ] {
-            assert_eq!(tokens().verify(junk), None);
-        }
-    }
-
-    #[test]
-    fn keys_are_parsed_from_base64() {
-        let encoded = encoding::encode(&[7; 32]);
-        assert!(JobTokens::parse(&encoded).unwrap().verify(VECTOR).is_some());
-        assert!(JobTokens::parse(&encoding::encode(&[7; 200])).is_ok());
-        for bad in [
-            String::new(),
-            encoding::encode(&[7; 31]),
-            format!("{encoded}\n"),
-            encoding::encode(&[7; 2000]),
-        ] {
-            assert!(JobTokens::parse(&bad).is_err(), "{bad}");
-        }
-        assert_eq!(format!("{:?}", tokens()), "JobTokens(..)");
-    }
-
-    #[test]
-    fn a_key_is_read_from_text_and_from_a_document_as_it_is_parsed() {
-        let encoded = encoding::encode(&[7; 32]);
-        let from_text: JobTokens = encoded.parse().unwrap();
-        let from_document: JobTokens = serde_json::from_value(encoded.into()).unwrap();
-        for tokens in [from_text, from_document] {
-            assert_eq!(tokens.verify(VECTOR).as_deref(), Some("nightly-eval"));
-        }
-        let short = encoding::encode(&[7; 31]);
-        let parsed = JobTokens::parse(&short).unwrap_err();
-        assert_eq!(short.parse::<JobTokens>().unwrap_err(), parsed);
-        let error = serde_json::from_value::<JobTokens>(short.into()).unwrap_err();
-        assert_eq!(error.to_string(), parsed.to_string());
-        assert!(serde_json::from_str::<JobTokens>("7").is_err());
-    }
-}
+mod tests;

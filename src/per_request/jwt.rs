@@ -6,19 +6,22 @@ use std::{borrow::Cow, time::Duration};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value};
 
-use super::keys::{Key, KeySet, PublicKey, clip};
+use super::{
+    binding,
+    keys::{Key, KeySet, PublicKey, clip},
+};
 use crate::{
     attempt::{NAMES, SignatureEntries, SignatureEntry},
     encoding,
     error::Error,
     event::Event,
-    json::{self, Object},
+    json::{self, FromObject, Object},
     scheme::Scheme,
-    window::RETRIES,
+    window::{RETRIES, ReplayWindow},
 };
 
-/// In seconds, for clocks that differ (RFC 7519, section 4.1.4).
-const LEEWAY: i64 = 60;
+/// The most that clocks may differ by, whatever the replay window (RFC 7519, section 4.1.4).
+const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
 /// In seconds: how far ahead `exp` may lie. A token can be sent again until then, and somebody has
 /// to remember it for so long. Google's own tokens live for an hour.
@@ -49,9 +52,13 @@ struct Header<'t> {
     #[serde(borrow)]
     alg: Cow<'t, str>,
     #[serde(borrow)]
-    kid: Option<Cow<'t, str>>,
+    kid: Option<Text<'t>>,
     crit: Option<IgnoredAny>,
 }
+
+/// A text that serde borrows even inside an `Option`.
+#[derive(Deserialize)]
+struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
 
 #[derive(Clone, Copy)]
 enum Algorithm {
@@ -79,13 +86,22 @@ pub(super) fn verify<'k>(
     let [signed, header, claims, signature] = token
         .and_then(segments)
         .ok_or_else(|| malformed("the JWT does not have three segments"))?;
-    let header = encoding::decode_url(header)
-        .ok_or_else(|| malformed("the JWT's header is not base64url"))?;
-    let header: Header<'_> = json::from_slice(&header)
-        .map_err(|_| malformed("the JWT's header is not a JOSE header"))?;
+    // A header has some 80 bytes.
+    let (mut short, long);
+    short = [0; 512];
+    let header = if let Some(header) = encoding::decode_url_into(header, &mut short) {
+        header
+    } else {
+        long = encoding::decode_url(header)
+            .ok_or_else(|| malformed("the JWT's header is not base64url"))?;
+        &long
+    };
+    let FromObject(header): FromObject<Header<'_>> =
+        json::from_slice(header).map_err(|_| malformed("the JWT's header is not a JOSE header"))?;
     let algorithm = match &*header.alg {
         "RS256" => Algorithm::Rs256,
-        "EdDSA" => Algorithm::EdDsa,
+        // RFC 8037 has the one name, RFC 9864 the other.
+        "EdDSA" | "Ed25519" => Algorithm::EdDsa,
         _ => {
             return Err(Error::UnusableToken {
                 reason: "has another algorithm",
@@ -100,16 +116,17 @@ pub(super) fn verify<'k>(
     }
     let mut buffer = [0; MAX_SIGNATURE + 2];
     let signature = encoding::decode_url_into(signature, &mut buffer).ok_or_else(mismatch)?;
+    let made_by = |key: &&Key| matches(key, algorithm, signed, signature);
     let key = match header.kid {
-        Some(key_id) => {
-            let named = keys.find(&key_id).ok_or_else(|| Error::UnknownKey {
-                key_id: clip(&key_id),
-            })?;
-            Some(named).filter(|key| matches(key, algorithm, signed, signature))
+        Some(Text(key_id)) => {
+            let mut named = keys.named(&key_id).peekable();
+            if named.peek().is_none() {
+                let key_id = clip(&key_id);
+                return Err(Error::UnknownKey { key_id });
+            }
+            named.find(made_by)
         }
-        None => keys
-            .iter()
-            .find(|key| matches(key, algorithm, signed, signature)),
+        None => keys.iter().find(made_by),
     };
     let key = key.ok_or_else(mismatch)?;
 
@@ -147,16 +164,19 @@ fn matches(key: &Key, algorithm: Algorithm, signed: &[u8], signature: &[u8]) -> 
 }
 
 impl<'k> Token<'k> {
-    /// Validates `exp`, which is required, and `nbf` and `iat` where they are present. Returns the
-    /// time to remember the token: a retry may be as late as any, and its token live as long.
-    pub(super) fn validate_times(&self, now: i64) -> Result<Duration, Error> {
+    /// Validates `exp`, which is required, and `nbf` and `iat` where they are present. The leeway on
+    /// each side is the replay window's, at most 300 s. Returns the time to remember the token: a
+    /// retry may be as late as any, and its token live as long.
+    pub(super) fn validate_times(&self, now: i64, window: ReplayWindow) -> Result<Duration, Error> {
         let refuse = |claim, problem| Err(Error::TokenClaims { claim, problem });
+        let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        let [back, ahead] = window.sides().map(|side| seconds(side.min(MAX_LEEWAY)));
         let Some(expires) = self.time("exp")? else {
             return refuse("exp", "is absent".to_owned());
         };
         let past = now.saturating_sub(expires);
-        if past > LEEWAY {
-            return refuse("exp", format!("is {past} s past, {LEEWAY} s are allowed"));
+        if past > back {
+            return refuse("exp", format!("is {past} s past, {back} s are allowed"));
         }
         let life = past.saturating_neg();
         if life > MAX_LIFE {
@@ -166,12 +186,19 @@ impl<'k> Token<'k> {
             );
         }
         for claim in ["nbf", "iat"] {
-            let ahead = self.time(claim)?.map_or(0, |time| time.saturating_sub(now));
-            if ahead > LEEWAY {
-                return refuse(claim, format!("is {ahead} s ahead, {LEEWAY} s are allowed"));
+            let early = self.time(claim)?.map_or(0, |time| time.saturating_sub(now));
+            if early > ahead {
+                return refuse(claim, format!("is {early} s ahead, {ahead} s are allowed"));
             }
         }
-        let life = life.saturating_add(LEEWAY).unsigned_abs();
+        // `webhook-timestamp` is not signed, so that the window does not bound a token's age. The
+        // last retry may carry a token of the first attempt.
+        let age = self.time("iat")?.map_or(0, |time| now.saturating_sub(time));
+        let oldest = seconds(window.retention());
+        if age > oldest {
+            return refuse("iat", format!("is {age} s past, {oldest} s are allowed"));
+        }
+        let life = life.saturating_add(back).unsigned_abs();
         Ok(RETRIES.saturating_add(Duration::from_secs(life)))
     }
 
@@ -218,28 +245,14 @@ impl<'k> Token<'k> {
         })
     }
 
-    /// Verifies that the claims carry an event and that the body, if there is one, says nothing that
-    /// they do not. Returns the key, the claims and the event.
-    ///
-    /// A JWT signs its claims and not the body: whoever saw one could send it with any body.
+    /// Verifies that the claims carry an event, and that they have each member of the body. Returns
+    /// the key, the claims and the event.
     pub(super) fn bind(self, body: &[u8]) -> Result<(&'k Key, Vec<u8>, Event), Error> {
         let refuse = |reason| Error::BodyNotBound { reason };
         let Claims::Event(claimed) = self.claims else {
             return Err(refuse("its claims carry no event"));
         };
-        if !body.is_empty() {
-            let sent: Event =
-                json::from_slice(body).map_err(|_| refuse("the body is not an event"))?;
-            let mut others = sent.other.iter();
-            let same = claimed.data == sent.data
-                && claimed.occurred_at == sent.occurred_at
-                && claimed.version == sent.version
-                && claimed.user_metadata == sent.user_metadata
-                && others.all(|(name, value)| claimed.other.get(name) == Some(value));
-            if !same {
-                return Err(refuse("its claims carry another event"));
-            }
-        }
+        binding::check(&claimed, &self.json, body).map_err(refuse)?;
         Ok((self.key, self.json, claimed))
     }
 }

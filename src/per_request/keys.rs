@@ -2,6 +2,8 @@
 
 #[cfg(feature = "reqwest")]
 mod endpoint;
+mod flight;
+mod handle;
 mod key_set;
 mod public_key;
 mod refresh;
@@ -10,12 +12,15 @@ mod shared;
 
 pub use super::job_tokens::MintError;
 pub use crate::boxed::{BoxError, BoxFuture};
+pub use crate::delivery::{JobPlace, JobProof};
 #[cfg(feature = "reqwest")]
 pub use endpoint::JwksEndpoint;
+pub use handle::Keys;
 pub use key_set::{KeySet, KeySetError, SkippedKey};
 pub use refresh::{Freshness, KeyRefresh};
-pub use refreshed::{Fetched, KeySource, RefreshError, RefreshedKeys};
-pub use shared::{Keys, SharedKeySet};
+pub(crate) use refreshed::Newer;
+pub use refreshed::{FetchError, Fetched, KeySource, RefreshError, RefreshedKeys};
+pub use shared::SharedKeySet;
 
 pub(crate) use key_set::{Key, clip};
 pub(crate) use public_key::PublicKey;

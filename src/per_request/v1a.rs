@@ -10,7 +10,7 @@ use crate::{
 
 /// The number of `v1a` entries that are tried. Each costs a verification for each key of the set:
 /// an honest sender needs one, or two while its keys change, and a forger gets no more.
-const MAX_TRIED: usize = 4;
+const MAX_TRIED: usize = 3;
 
 /// Verifies the `v1a` signatures, and returns the key that made one of them.
 pub(super) fn verify<'k>(

@@ -1,10 +1,12 @@
 use std::fmt;
 
-use crate::boxed::BoxError;
+use crate::{boxed::BoxError, redacted};
 
 /// The error of a handler: any error converts into it, and a text does too.
 ///
-/// It is not an [`Error`](std::error::Error) itself, so that `?` turns any error into it.
+/// It is not an [`Error`](std::error::Error) itself, so that `?` turns any error into it. `Debug` and
+/// `Display` show no passwords and queries of addresses; [`source`](Self::source) is the error as it
+/// was returned.
 pub struct HandlerError(BoxError);
 
 impl HandlerError {
@@ -29,12 +31,12 @@ impl<E: Into<BoxError>> From<E> for HandlerError {
 
 impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.write_str(&redacted::text(&self.0.to_string()))
     }
 }
 
 impl fmt::Debug for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.write_str(&redacted::text(&format!("{:?}", self.0)))
     }
 }

@@ -25,29 +25,29 @@ pub struct Reply<'a> {
 
 /// What became of a delivery.
 ///
-/// Whatever has to come again gets no 2xx.
+/// Google retries anything but a 2xx.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The handler gave `Ok`, and that is remembered: 200.
+    /// The handler returned `Ok`, and that is remembered: 200.
     Processed,
     /// It was processed before: 200.
     Duplicate,
     /// Another attempt is being handled: 409.
     InFlight {
-        /// Until the lease of that one ends.
+        /// The time until the lease of that one ends.
         remaining: Duration,
     },
-    /// The handler gave `Ok` after its lease had ended and another attempt had claimed the delivery:
+    /// The handler returned `Ok` after its lease had ended and another attempt had claimed the delivery:
     /// 409. Both were handled: the lease is too short for this handler.
     LeaseLost,
     /// The delivery is not authentic, or can't be verified yet: the error's
-    /// [`status`](Error::status), 400, 401, 403 or 503.
+    /// [`status`](Error::status), 400, 401, 403, 413 or 503.
     Refused(Error),
-    /// The handler gave this error: 500. The claim was released.
+    /// The handler returned this error: 500. The claim was released.
     Failed(HandlerError),
-    /// The store can't be asked: 503. Either the handler was not called, or that it gave `Ok` can't
-    /// be remembered and it will be called again.
+    /// The store is unavailable: 503. Either the handler was not called, or it returned `Ok` and that could
+    /// not be remembered, so that it will be called again.
     StoreUnavailable(StoreError),
 }
 

@@ -1,11 +1,16 @@
-//! What `tracing` is told of a delivery, where that feature is enabled: one span, and one event
-//! when it is answered. Never a secret, a signature or a body.
+//! The trace of a delivery, with the feature `tracing`: one span, and one event when it is answered.
+//! Never a secret, a signature, a token or a body.
+
+#[cfg(feature = "tracing")]
+use std::{error::Error, fmt};
 
 #[cfg(feature = "tracing")]
 use tracing::{Instrument as _, field::Empty};
 
 use super::Reply;
 use crate::delivery::Delivery;
+#[cfg(feature = "tracing")]
+use crate::redacted;
 
 pub(super) struct Span(#[cfg(feature = "tracing")] tracing::Span);
 
@@ -49,10 +54,36 @@ impl Span {
         self.0.record("code", code);
         let status = reply.status;
         match &reply.outcome {
-            Failed(_) | StoreUnavailable(_) => tracing::error!(parent: &self.0, status, "answered"),
-            Refused(_) | LeaseLost => tracing::warn!(parent: &self.0, status, "answered"),
+            Failed(error) => {
+                tracing::error!(parent: &self.0, status, cause = %Chain(error.source()), "answered");
+            }
+            StoreUnavailable(error) => {
+                tracing::error!(parent: &self.0, status, cause = %Chain(error), "answered");
+            }
+            Refused(refusal) => {
+                tracing::warn!(parent: &self.0, status, cause = %refusal, "answered");
+            }
+            LeaseLost => tracing::warn!(parent: &self.0, status, "answered"),
             _ => tracing::info!(parent: &self.0, status, "answered"),
         }
+    }
+}
+
+/// An error and its sources, without secrets.
+#[cfg(feature = "tracing")]
+struct Chain<'e>(&'e (dyn Error + 'static));
+
+#[cfg(feature = "tracing")]
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut chain = self.0.to_string();
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            chain.push_str(": ");
+            chain.push_str(&error.to_string());
+            source = error.source();
+        }
+        f.write_str(&redacted::text(&chain))
     }
 }
 

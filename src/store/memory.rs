@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeSet, HashMap},
+    fmt,
     future::ready,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -7,7 +8,9 @@ use std::{
 
 use crate::clock::Clock;
 
-use super::{Claim, ClaimOutcome, IdempotencyStore, StoreError, StoreFuture, fencing_token};
+use super::{
+    Claim, ClaimOutcome, IdempotencyStore, StoreError, StoreFuture, bounded, fencing_token,
+};
 
 /// Remembers in the memory of the process: for tests, and for a service that is one process and
 /// may handle again, after a restart, what it handled in the last day.
@@ -16,7 +19,7 @@ use super::{Claim, ClaimOutcome, IdempotencyStore, StoreError, StoreFuture, fenc
 /// When it is full of keys that are still to be remembered, it refuses new ones with a
 /// [`StoreError`], for which [`Receiver`](crate::Receiver) answers 503: to forget one would let its
 /// next retry or replay through. Clones share their memory.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct MemoryStore {
     shared: Arc<Mutex<Ledger>>,
 }
@@ -25,12 +28,12 @@ impl MemoryStore {
     /// How many keys the default store holds: 100,000, some 20 MB.
     pub const DEFAULT_CAPACITY: usize = 100_000;
 
-    /// A store for so many keys: those of a little more than a day.
+    /// Makes a store for this number of keys, at least one: those of a little more than a day.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
             shared: Arc::new(Mutex::new(Ledger {
-                capacity,
+                capacity: capacity.max(1),
                 ..Ledger::default()
             })),
         }
@@ -47,6 +50,17 @@ impl MemoryStore {
     fn lock(&self) -> std::sync::MutexGuard<'_, Ledger> {
         // No panic can leave the ledger half changed.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Leaves the keys out: the nonce of a job token may be a part of one.
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ledger = self.lock();
+        f.debug_struct("MemoryStore")
+            .field("capacity", &ledger.capacity)
+            .field("keys", &ledger.entries.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -71,7 +85,7 @@ impl IdempotencyStore for MemoryStore {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Ledger {
     capacity: usize,
     entries: HashMap<Arc<str>, Entry>,
@@ -81,7 +95,7 @@ struct Ledger {
     clock: Clock,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 struct Entry {
     fencing_token: i64,
     done: bool,
@@ -112,7 +126,13 @@ impl Ledger {
         if entry.is_some_and(|entry| entry.fencing_token != claim.fencing_token()) {
             return Ok(false);
         }
-        self.insert(claim, true, now, retention)?;
+        // Completed again, it is not forgotten earlier.
+        let promised = entry
+            .filter(|entry| entry.done)
+            .map_or(Duration::ZERO, |entry| {
+                entry.end.saturating_duration_since(now)
+            });
+        self.insert(claim, true, now, retention.max(promised))?;
         Ok(true)
     }
 
@@ -137,11 +157,10 @@ impl Ledger {
         now: Instant,
         lasting: Duration,
     ) -> Result<(), StoreError> {
-        let far = || StoreError::new("the end of that time is beyond the clock's range");
         let entry = Entry {
             fencing_token: claim.fencing_token(),
             done,
-            end: now.checked_add(lasting).ok_or_else(far)?,
+            end: now.checked_add(bounded(lasting)).unwrap_or(now),
         };
         self.remove(claim.key());
         self.forget(now);
@@ -155,7 +174,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Two for each that comes, so that old ones go, and no caller has to wait for many.
+    /// Removes at most two expired keys per call, so that cleanup keeps up and no caller waits for it.
     fn forget(&mut self, now: Instant) {
         for _ in 0..2 {
             if let Some((end, key)) = self.by_end.first()

@@ -4,7 +4,7 @@ use deadpool_postgres::{Manager, Object, Pool, Runtime};
 use tokio::{sync::OnceCell, time::timeout};
 use tokio_postgres::{Config, NoTls, Transaction};
 
-use super::{Claim, ClaimOutcome, IdempotencyStore, StoreError, StoreFuture};
+use super::{Claim, ClaimOutcome, IdempotencyStore, KEEP, StoreError, StoreFuture, bounded};
 
 /// The table and its index, once for the code and once for the documentation.
 macro_rules! schema {
@@ -13,10 +13,11 @@ macro_rules! schema {
     key text PRIMARY KEY,
     fencing_token bigint NOT NULL,
     done boolean NOT NULL,
-    ends_at timestamptz NOT NULL
+    held_until timestamptz NOT NULL,
+    forget_at timestamptz NOT NULL
 );
-CREATE INDEX IF NOT EXISTS gemini_webhook_deliveries_ends_at
-    ON gemini_webhook_deliveries (ends_at);"
+CREATE INDEX IF NOT EXISTS gemini_webhook_deliveries_forget_at
+    ON gemini_webhook_deliveries (forget_at);"
     };
 }
 
@@ -27,47 +28,56 @@ const CREATE: &str = concat!(
     schema!()
 );
 
-/// Where the key is another's, its row may be younger than what this statement sees: then nothing
-/// is returned.
+/// Claims `$1` for `$2` seconds, and keeps its row for `$3` seconds. If the key is another's, its row may
+/// be younger than what this statement sees: then nothing is returned.
 const CLAIM: &str = "
     WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
     forgotten AS (
         DELETE FROM gemini_webhook_deliveries WHERE key IN (
             SELECT key FROM gemini_webhook_deliveries
-            WHERE ends_at <= (SELECT now FROM clock) AND key <> $1
-            ORDER BY ends_at LIMIT 2 FOR UPDATE SKIP LOCKED)
+            WHERE forget_at <= (SELECT now FROM clock) AND key <> $1
+            ORDER BY forget_at LIMIT 2 FOR UPDATE SKIP LOCKED)
     ),
     claimed AS (
-        INSERT INTO gemini_webhook_deliveries AS held (key, fencing_token, done, ends_at)
+        INSERT INTO gemini_webhook_deliveries AS held
+            (key, fencing_token, done, held_until, forget_at)
         SELECT $1, (extract(epoch FROM now) * 1000000)::bigint, false,
-               now + make_interval(secs => $2)
+               now + make_interval(secs => $2), now + make_interval(secs => $3)
         FROM clock
         ON CONFLICT (key) DO UPDATE SET
             fencing_token = greatest(excluded.fencing_token, held.fencing_token + 1),
             done = false,
-            ends_at = excluded.ends_at
-        WHERE held.ends_at <= (SELECT now FROM clock)
+            held_until = excluded.held_until,
+            forget_at = excluded.forget_at
+        WHERE held.forget_at <= (SELECT now FROM clock)
+            OR (NOT held.done AND held.held_until <= (SELECT now FROM clock))
         RETURNING fencing_token
     )
     SELECT fencing_token, NULL::boolean, NULL::float8 FROM claimed
     UNION ALL
-    SELECT NULL, done, extract(epoch FROM ends_at - now)::float8
+    SELECT NULL, done, extract(epoch FROM held_until - now)::float8
     FROM gemini_webhook_deliveries, clock
     WHERE key = $1 AND NOT EXISTS (SELECT FROM claimed)
 ";
 
 const COMPLETE: &str = "
-    INSERT INTO gemini_webhook_deliveries AS held (key, fencing_token, done, ends_at)
-    VALUES ($1, $2, true, clock_timestamp() + make_interval(secs => $3))
+    INSERT INTO gemini_webhook_deliveries AS held (key, fencing_token, done, held_until, forget_at)
+    VALUES ($1, $2, true, clock_timestamp(), clock_timestamp() + make_interval(secs => $3))
     ON CONFLICT (key) DO UPDATE SET
         fencing_token = excluded.fencing_token,
         done = true,
-        ends_at = greatest(excluded.ends_at, held.ends_at)
-    WHERE held.fencing_token = excluded.fencing_token OR held.ends_at <= clock_timestamp()
+        forget_at = greatest(excluded.forget_at, held.forget_at)
+    WHERE held.fencing_token = excluded.fencing_token
+        OR held.forget_at <= clock_timestamp()
+        OR (NOT held.done AND held.held_until <= clock_timestamp())
 ";
 
-const RELEASE: &str =
-    "DELETE FROM gemini_webhook_deliveries WHERE key = $1 AND fencing_token = $2 AND NOT done";
+/// The row stays, so that the next fencing token is larger even if the clock has stepped back. The
+/// lease ended long ago, so that it stays ended even then.
+const RELEASE: &str = "
+    UPDATE gemini_webhook_deliveries SET held_until = 'epoch'
+    WHERE key = $1 AND fencing_token = $2 AND NOT done
+";
 
 /// Remembers in a PostgreSQL database (12 or newer): for any number of machines, by the server's
 /// clock.
@@ -152,7 +162,7 @@ impl PostgresStore {
         claim: &Claim,
         retention: Duration,
     ) -> Result<bool, tokio_postgres::Error> {
-        let retention = retention.as_secs_f64();
+        let retention = seconds(retention);
         let changed = transaction
             .execute(
                 COMPLETE,
@@ -180,6 +190,10 @@ impl PostgresStore {
     }
 }
 
+fn seconds(time: Duration) -> f64 {
+    bounded(time).as_secs_f64()
+}
+
 async fn prepare(client: &Object) -> Result<(), tokio_postgres::Error> {
     let found = "SELECT to_regclass('gemini_webhook_deliveries') IS NOT NULL";
     // A role that may not create tables may use one that is there.
@@ -193,9 +207,8 @@ impl IdempotencyStore for PostgresStore {
     fn claim<'a>(&'a self, key: &'a str, lease: Duration) -> StoreFuture<'a, ClaimOutcome> {
         Box::pin(self.with(async move |client: &Object| {
             let statement = client.prepare_cached(CLAIM).await?;
-            let row = client
-                .query_opt(&statement, &[&key, &lease.as_secs_f64()])
-                .await?;
+            let [held, kept] = [lease, lease.saturating_add(KEEP)].map(seconds);
+            let row = client.query_opt(&statement, &[&key, &held, &kept]).await?;
             let Some(row) = row else {
                 let remaining = Duration::from_secs(1);
                 return Ok(ClaimOutcome::InFlight { remaining });
@@ -214,7 +227,7 @@ impl IdempotencyStore for PostgresStore {
     fn complete<'a>(&'a self, claim: &'a Claim, retention: Duration) -> StoreFuture<'a, bool> {
         Box::pin(self.with(async move |client: &Object| {
             let statement = client.prepare_cached(COMPLETE).await?;
-            let retention = retention.as_secs_f64();
+            let retention = seconds(retention);
             let changed = client
                 .execute(
                     &statement,

@@ -8,18 +8,26 @@ use tokio::time::timeout;
 
 use crate::clock::milliseconds;
 
-use super::{Claim, ClaimOutcome, IdempotencyStore, StoreError, StoreFuture};
+use super::{Claim, ClaimOutcome, IdempotencyStore, KEEP, StoreError, StoreFuture, bounded};
 
-/// Gives 0 and nothing for a key that is done, 1 and the milliseconds that are left for one that is
+/// The value of a key is `claimed:TOKEN:END`, where END is that of the lease in milliseconds, or
+/// `done:TOKEN`. A claim that was not completed outlives its lease, so that the next fencing token is
+/// larger even if the clock has stepped back.
+///
+/// Returns 0 and nothing for a key that is done, 1 and the milliseconds that are left for one that is
 /// claimed, 2 and the fencing token for one that is claimed by this.
 static CLAIM: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
-        "local held = redis.call('GET', KEYS[1])
-         if held and string.sub(held, 1, 5) == 'done:' then return {0, 0} end
-         if held then return {1, redis.call('PTTL', KEYS[1])} end
+        "local held = redis.call('GET', KEYS[1]) or ''
+         if string.sub(held, 1, 5) == 'done:' then return {0, 0} end
+         local last, ends = string.match(held, '^claimed:(%d+):(%d+)$')
          local time = redis.call('TIME')
+         local now = time[1] * 1000 + math.floor(time[2] / 1000)
+         if last and tonumber(ends) > now then return {1, tonumber(ends) - now} end
          local token = time[1] * 1000000 + time[2]
-         redis.call('SET', KEYS[1], string.format('claimed:%.0f', token), 'PX', ARGV[1])
+         if last and tonumber(last) >= token then token = tonumber(last) + 1 end
+         local value = string.format('claimed:%.0f:%.0f', token, now + ARGV[1])
+         redis.call('SET', KEYS[1], value, 'PX', ARGV[2])
          return {2, token}",
     )
 });
@@ -27,15 +35,27 @@ static CLAIM: LazyLock<Script> = LazyLock::new(|| {
 static COMPLETE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local held = redis.call('GET', KEYS[1])
-         if held and held ~= 'claimed:' .. ARGV[1] and held ~= 'done:' .. ARGV[1] then return 0 end
-         redis.call('SET', KEYS[1], 'done:' .. ARGV[1], 'PX', ARGV[2])
+         local retention = tonumber(ARGV[2])
+         if held == 'done:' .. ARGV[1] then
+             retention = math.max(retention, redis.call('PTTL', KEYS[1]))
+         elseif held then
+             local token, ends = string.match(held, '^claimed:(%d+):(%d+)$')
+             if not token then return 0 end
+             local time = redis.call('TIME')
+             local now = time[1] * 1000 + math.floor(time[2] / 1000)
+             if token ~= ARGV[1] and tonumber(ends) > now then return 0 end
+         end
+         redis.call('SET', KEYS[1], 'done:' .. ARGV[1], 'PX', string.format('%.0f', retention))
          return 1",
     )
 });
 
 static RELEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
-        "if redis.call('GET', KEYS[1]) == 'claimed:' .. ARGV[1] then redis.call('DEL', KEYS[1]) end
+        "local held = redis.call('GET', KEYS[1]) or ''
+         if string.match(held, '^claimed:(%d+):') == ARGV[1] then
+             redis.call('SET', KEYS[1], 'claimed:' .. ARGV[1] .. ':0', 'PX', ARGV[2])
+         end
          return 1",
     )
 });
@@ -44,8 +64,7 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| {
 ///
 /// Each operation is one script that touches one key, so that it works on Redis Cluster: give
 /// [`new`](Self::new) a cluster connection of the `redis` crate. The key of a delivery is
-/// `gemini-webhooks:` and its idempotency key; the value is `claimed:` or `done:` and the fencing
-/// token; what need no longer be remembered expires.
+/// `gemini-webhooks:` and its idempotency key. Keys that need no longer be remembered expire.
 ///
 /// It remembers as well as the server is set up to: a key that is evicted (`maxmemory-policy` other
 /// than `noeviction`), lost in a crash (`appendfsync` other than `always`) or not yet replicated at
@@ -111,6 +130,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> IdempotencyStore for Red
         Box::pin(async move {
             let mut script = CLAIM.prepare_invoke();
             script.arg(expiry(lease));
+            script.arg(expiry(lease.saturating_add(KEEP)));
             Ok(match self.run(script, key).await? {
                 (0, _) => ClaimOutcome::Done,
                 (1, remaining) => ClaimOutcome::InFlight {
@@ -134,6 +154,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> IdempotencyStore for Red
         Box::pin(async move {
             let mut script = RELEASE.prepare_invoke();
             script.arg(claim.fencing_token());
+            script.arg(expiry(KEEP));
             self.run::<i64>(script, claim.key()).await.map(drop)
         })
     }
@@ -148,5 +169,5 @@ impl<C> fmt::Debug for RedisStore<C> {
 
 /// In milliseconds, at least one: Redis knows no shorter time.
 fn expiry(time: Duration) -> i64 {
-    milliseconds(time).max(1)
+    milliseconds(bounded(time)).max(1)
 }

@@ -7,18 +7,23 @@ use tokio::{sync::Mutex, task::spawn_blocking, time::timeout};
 
 use crate::clock::{Clock, milliseconds};
 
-use super::{Claim, ClaimOutcome, IdempotencyStore, StoreError, StoreFuture, fencing_token};
+use super::{
+    Claim, ClaimOutcome, IdempotencyStore, KEEP, StoreError, StoreFuture, bounded, fencing_token,
+};
 
-/// `ends_at` is when the lease or the retention ends, in Unix milliseconds.
+/// `held_until` is the end of the lease, `forget_at` that of the retention, in Unix milliseconds. The row
+/// of a claim that was not completed outlives its lease, so that the next fencing token is larger even
+/// if the clock has stepped back.
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS gemini_webhook_deliveries (
         key TEXT PRIMARY KEY,
         fencing_token INTEGER NOT NULL,
         done INTEGER NOT NULL,
-        ends_at INTEGER NOT NULL
+        held_until INTEGER NOT NULL,
+        forget_at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS gemini_webhook_deliveries_ends_at
-        ON gemini_webhook_deliveries (ends_at);
+    CREATE INDEX IF NOT EXISTS gemini_webhook_deliveries_forget_at
+        ON gemini_webhook_deliveries (forget_at);
 ";
 
 /// Remembers in an SQLite database: for one machine, in any number of processes.
@@ -169,10 +174,11 @@ impl IdempotencyStore for SqliteStore {
         let claim = claim.clone();
         Box::pin(self.transaction(move |transaction| {
             // The row stays until it is forgotten, so that the next token is larger even where the
-            // clock has not moved on.
+            // clock has not moved on. The lease ended long ago, so that it stays ended even if the
+            // clock steps back.
             transaction
                 .prepare_cached(
-                    "UPDATE gemini_webhook_deliveries SET ends_at = 0
+                    "UPDATE gemini_webhook_deliveries SET held_until = 0
                      WHERE key = ?1 AND fencing_token = ?2 AND NOT done",
                 )?
                 .execute(params![claim.key(), claim.fencing_token()])?;
@@ -203,17 +209,25 @@ fn claim(
     let now = now(clock);
     let claimed = transaction
         .prepare_cached(
-            "INSERT INTO gemini_webhook_deliveries (key, fencing_token, done, ends_at)
-             VALUES (?1, ?2, 0, ?3)
+            "INSERT INTO gemini_webhook_deliveries
+                 (key, fencing_token, done, held_until, forget_at)
+             VALUES (?1, ?2, 0, ?3, ?4)
              ON CONFLICT (key) DO UPDATE SET
                  fencing_token = max(excluded.fencing_token, fencing_token + 1),
                  done = 0,
-                 ends_at = excluded.ends_at
-             WHERE ends_at <= ?4
+                 held_until = excluded.held_until,
+                 forget_at = excluded.forget_at
+             WHERE forget_at <= ?5 OR (NOT done AND held_until <= ?5)
              RETURNING fencing_token",
         )?
         .query_row(
-            params![key, fencing_token(clock, 0), after(now, lease), now],
+            params![
+                key,
+                fencing_token(clock, 0),
+                after(now, lease),
+                after(now, lease.saturating_add(KEEP)),
+                now
+            ],
             |row| row.get(0),
         )
         .optional()?;
@@ -222,7 +236,7 @@ fn claim(
         return Ok(ClaimOutcome::New(Claim::new(key, fencing_token)));
     }
     transaction
-        .prepare_cached("SELECT done, ends_at FROM gemini_webhook_deliveries WHERE key = ?1")?
+        .prepare_cached("SELECT done, held_until FROM gemini_webhook_deliveries WHERE key = ?1")?
         .query_row([key], |row| {
             Ok(if row.get(0)? {
                 ClaimOutcome::Done
@@ -243,13 +257,15 @@ fn complete(
     let now = now(clock);
     let changed = transaction
         .prepare_cached(
-            "INSERT INTO gemini_webhook_deliveries (key, fencing_token, done, ends_at)
-             VALUES (?1, ?2, 1, ?3)
+            "INSERT INTO gemini_webhook_deliveries
+                 (key, fencing_token, done, held_until, forget_at)
+             VALUES (?1, ?2, 1, ?4, ?3)
              ON CONFLICT (key) DO UPDATE SET
                  fencing_token = excluded.fencing_token,
                  done = 1,
-                 ends_at = max(excluded.ends_at, ends_at)
-             WHERE fencing_token = excluded.fencing_token OR ends_at <= ?4",
+                 forget_at = max(excluded.forget_at, forget_at)
+             WHERE fencing_token = excluded.fencing_token
+                 OR forget_at <= ?4 OR (NOT done AND held_until <= ?4)",
         )?
         .execute(params![
             claim.key(),
@@ -260,13 +276,13 @@ fn complete(
     Ok(changed == 1)
 }
 
-/// Two for each that comes, so that old ones go, and no caller has to wait for many.
+/// Removes at most two expired keys per call, so that cleanup keeps up and no caller waits for it.
 fn forget(transaction: &Transaction<'_>, now: i64) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
             "DELETE FROM gemini_webhook_deliveries WHERE key IN (
-                 SELECT key FROM gemini_webhook_deliveries WHERE ends_at <= ?1
-                 ORDER BY ends_at LIMIT 2)",
+                 SELECT key FROM gemini_webhook_deliveries WHERE forget_at <= ?1
+                 ORDER BY forget_at LIMIT 2)",
         )?
         .execute([now])?;
     Ok(())
@@ -278,7 +294,7 @@ fn now(clock: &Clock) -> i64 {
 }
 
 fn after(now: i64, time: Duration) -> i64 {
-    now.saturating_add(milliseconds(time))
+    now.saturating_add(milliseconds(bounded(time)))
 }
 
 #[cfg(test)]

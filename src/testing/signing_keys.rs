@@ -111,16 +111,17 @@ impl SigningKeys {
     ///
     /// If the backend can't sign.
     #[must_use]
+    pub fn jwt(&self, header: &Value, claims: &Value) -> String {
+        self.compact(header, &claims.to_string())
+    }
+
     #[expect(
         clippy::expect_used,
         reason = "a test has nothing better to do than to fail"
     )]
-    pub fn jwt(&self, header: &Value, claims: &Value) -> String {
+    fn compact(&self, header: &Value, claims: &str) -> String {
         let header_segment = encode_url(header.to_string().as_bytes());
-        let signed = format!(
-            "{header_segment}.{}",
-            encode_url(claims.to_string().as_bytes())
-        );
+        let signed = format!("{header_segment}.{}", encode_url(claims.as_bytes()));
         let signature = match header.get("alg").and_then(Value::as_str) {
             Some("EdDSA") => self.sign_ed25519(0, signed.as_bytes()),
             _ => self
@@ -165,20 +166,39 @@ struct Jwt {
 }
 
 impl SigningScheme for Jwt {
-    /// Makes a JWT whose claims are the members of the body, if it is an object, and what a token
-    /// needs.
+    /// Makes a JWT whose claims are the members of the body as they are written, if it is an object,
+    /// and those that a token needs.
     fn sign(&self, _: &[u8], attempted_at: OffsetDateTime, body: &[u8]) -> String {
         let issued_at = attempted_at.unix_timestamp();
-        let mut claims: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
-        claims.insert(
-            "iss".into(),
-            "https://generativelanguage.googleapis.com".into(),
-        );
-        claims.insert("aud".into(), self.audience.clone().into());
-        claims.insert("iat".into(), issued_at.into());
-        claims.insert("exp".into(), issued_at.saturating_add(300).into());
+        let needed = json!({
+            "iss": "https://generativelanguage.googleapis.com",
+            "aud": self.audience,
+            "iat": issued_at,
+            "exp": issued_at.saturating_add(300),
+        });
+        let members: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
+        let written = str::from_utf8(body).unwrap_or_default().trim_end();
+        let needed_text = needed.to_string();
+        let claims = match (
+            written.strip_suffix('}'),
+            needed_text.strip_prefix('{'),
+            needed,
+        ) {
+            (Some(written), Some(needed), Value::Object(names))
+                if !members.is_empty() && names.keys().all(|name| !members.contains_key(name)) =>
+            {
+                format!("{written},{needed}")
+            }
+            (.., needed) => {
+                let mut members = Value::from(members);
+                if let (Some(members), Value::Object(needed)) = (members.as_object_mut(), needed) {
+                    members.extend(needed);
+                }
+                members.to_string()
+            }
+        };
         let header = json!({"alg": "RS256", "kid": self.keys.rsa_id(), "typ": "JWT"});
-        self.keys.jwt(&header, &claims.into())
+        self.keys.compact(&header, &claims)
     }
 }
 

@@ -90,7 +90,11 @@ impl Receiver {
     }
 
     fn request(&self, delivery: &SignedDelivery) -> reqwest::RequestBuilder {
-        let url = format!("http://{}/webhook", self.address);
+        self.request_to("/webhook", delivery)
+    }
+
+    fn request_to(&self, path: &str, delivery: &SignedDelivery) -> reqwest::RequestBuilder {
+        let url = format!("http://{}{path}", self.address);
         let request = self.client.post(url).body(delivery.body.clone());
         delivery
             .headers()
@@ -98,6 +102,11 @@ impl Receiver {
             .fold(request, |request, (name, value)| {
                 request.header(name, value)
             })
+    }
+
+    async fn readiness(&self) -> u16 {
+        let url = format!("http://{}/readyz", self.address);
+        self.client.get(url).send().await.unwrap().status().as_u16()
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {

@@ -148,9 +148,15 @@ async fn receiver_takes_per_request_deliveries_of_our_own_jobs() {
         let (status, answer) = receiver.send(receiver.request(&foreign)).await;
         assert_eq!((status, &answer["code"]), (403, &json!("unknown_origin")));
     }
+    let token = JobTokens::parse(JOB_KEY).unwrap().mint_for("hourly");
+    let uri = JobTokens::callback_uri("/webhook", &token.unwrap());
+    let sent = per_request(&Signer::v1a(&google), None);
+    let (status, answer) = receiver.send(receiver.request_to(&uri, &sent)).await;
+    assert_eq!((status, &answer["job"]), (200, &json!("hourly")));
     let project_level = delivery("batch.failed");
     let (status, answer) = receiver.send(receiver.request(&project_level)).await;
     assert_eq!((status, &answer["code"]), (401, &json!("no_usable_scheme")));
+    assert_eq!(receiver.readiness().await, 200);
 }
 
 #[tokio::test]
@@ -222,6 +228,7 @@ async fn receiver_starts_without_keys_and_keeps_trying() {
     assert!((1..=60).contains(&wait));
     let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
     assert_eq!(answer["code"], "keys_unavailable");
+    assert_eq!(receiver.readiness().await, 503);
     assert_eq!(
         receiver
             .send(receiver.request(&delivery("batch.failed")))
@@ -239,6 +246,7 @@ async fn receiver_starts_without_keys_and_keeps_trying() {
     timeout(PATIENCE, accepted)
         .await
         .expect("it has stopped trying");
+    assert_eq!(receiver.readiness().await, 200);
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ pub(crate) struct Fixture {
     /// Drives the verifier of the receivers, and the stores that have no server with a clock of its
     /// own.
     pub(crate) clock: Clock,
-    /// The beginning of its keys.
+    /// That of its receivers, and the beginning of its keys.
     pub(crate) namespace: String,
 }
 
@@ -128,13 +128,12 @@ impl Fixture {
         store: Arc<dyn IdempotencyStore>,
         clock: Clock,
     ) -> Self {
-        let namespace = format!("{}.", unique());
         Self {
             name,
             place,
             store,
             clock,
-            namespace,
+            namespace: unique(),
         }
     }
 
@@ -153,7 +152,7 @@ impl Fixture {
             }
             Place::Redis(url) => {
                 let mut keys = redis::cmd("KEYS");
-                keys.arg(format!("gemini-webhooks:{}*", self.namespace));
+                keys.arg(format!("gemini-webhooks:{}/*", self.namespace));
                 let mut connection = redis_connection(url).await;
                 let keys: Vec<String> = keys.query_async(&mut connection).await.unwrap();
                 keys.len().try_into().unwrap()
@@ -170,8 +169,9 @@ impl Fixture {
         }
     }
 
+    /// As a receiver makes it.
     pub(crate) fn key(&self, id: &str) -> String {
-        format!("{}{id}", self.namespace)
+        format!("{}/{id}", self.namespace)
     }
 
     /// Verifies by the fixture's clock.
@@ -201,24 +201,75 @@ impl Fixture {
         match &self.place {
             Place::Memory | Place::Sqlite(_) => {}
             Place::Postgres(url) => {
-                let earlier = "UPDATE gemini_webhook_deliveries
-                    SET ends_at = ends_at - make_interval(secs => $1)";
+                let earlier = "UPDATE gemini_webhook_deliveries SET
+                    held_until = held_until - make_interval(secs => $1),
+                    forget_at = forget_at - make_interval(secs => $1)";
                 let client = client(url).await;
                 client.execute(earlier, &[&by.as_secs_f64()]).await.unwrap();
             }
             Place::Redis(url) => {
                 let script = redis::Script::new(
                     "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
-                         redis.call('PEXPIRE', key, redis.call('PTTL', key) - ARGV[2])
+                         local left = redis.call('PTTL', key) - ARGV[2]
+                         local claim, ends =
+                             string.match(redis.call('GET', key), '^(claimed:%d+:)(%d+)$')
+                         if claim then
+                             ends = math.max(ends - ARGV[2], 0)
+                             redis.call('SET', key, string.format('%s%.0f', claim, ends))
+                         end
+                         redis.call('PEXPIRE', key, left)
                      end",
                 );
                 let mut script = script.prepare_invoke();
-                script.arg(format!("gemini-webhooks:{}*", self.namespace));
+                script.arg(format!("gemini-webhooks:{}/*", self.namespace));
                 script.arg(i64::try_from(by.as_millis()).unwrap());
                 let mut connection = redis_connection(url).await;
                 script.invoke_async::<()>(&mut connection).await.unwrap();
             }
         }
+    }
+
+    /// Sets the wall clock back, and returns by how much the fencing tokens that were given before
+    /// have grown: the servers, which have their own, move their times and tokens ahead.
+    pub(crate) async fn step_back(&self, by: Duration) -> i64 {
+        let microseconds = i64::try_from(by.as_micros()).unwrap();
+        match &self.place {
+            Place::Memory | Place::Sqlite(_) => {
+                self.clock.set(self.clock.now() - by);
+                return 0;
+            }
+            Place::Postgres(url) => {
+                let later = "UPDATE gemini_webhook_deliveries SET
+                    fencing_token = fencing_token + $2,
+                    held_until = held_until + make_interval(secs => $1),
+                    forget_at = forget_at + make_interval(secs => $1)";
+                let client = client(url).await;
+                let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
+                    [&by.as_secs_f64(), &microseconds];
+                client.execute(later, &parameters).await.unwrap();
+            }
+            Place::Redis(url) => {
+                let script = redis::Script::new(
+                    "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
+                         local left = redis.call('PTTL', key) + ARGV[2]
+                         local value = redis.call('GET', key)
+                         local state, token, rest = string.match(value, '^(%a+:)(%d+)(.*)$')
+                         token = string.format('%.0f', token + ARGV[2] * 1000)
+                         if rest ~= '' then
+                             rest = string.format(':%.0f', string.sub(rest, 2) + ARGV[2])
+                         end
+                         redis.call('SET', key, state .. token .. rest)
+                         redis.call('PEXPIRE', key, left)
+                     end",
+                );
+                let mut script = script.prepare_invoke();
+                script.arg(format!("gemini-webhooks:{}/*", self.namespace));
+                script.arg(i64::try_from(by.as_millis()).unwrap());
+                let mut connection = redis_connection(url).await;
+                script.invoke_async::<()>(&mut connection).await.unwrap();
+            }
+        }
+        microseconds
     }
 }
 

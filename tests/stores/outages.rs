@@ -204,7 +204,7 @@ async fn postgresql_needs_the_right_to_create_its_table_only_where_there_is_none
         unreachable!()
     };
     let admin = crate::fixture::client(url).await;
-    let role = format!("reader_{}", fixture.namespace.trim_end_matches('.'));
+    let role = format!("reader_{}", fixture.namespace);
     let schema = admin
         .query_one("SELECT current_schema()", &[])
         .await

@@ -105,7 +105,7 @@ async fn of_64_tasks_and_4_processes_one_processes_each_delivery() {
         for _ in 0..replicas {
             receivers.push(receiver(&fixture).await);
         }
-        let prefix = fixture.namespace.trim_end_matches('.').to_owned();
+        let prefix = fixture.namespace.clone();
         let addresses: Vec<_> = receivers
             .iter()
             .map(|(_, address)| address.clone())
@@ -202,7 +202,7 @@ async fn effects(fixture: &Fixture) -> Vec<String> {
         }
         Place::Redis(url) => {
             let mut range = redis::cmd("LRANGE");
-            range.arg(format!("{}effects", fixture.namespace));
+            range.arg(format!("{}.effects", fixture.namespace));
             range.arg(0).arg(-1);
             let mut connection = redis_connection(url).await;
             range.query_async(&mut connection).await.unwrap()

@@ -61,7 +61,8 @@ impl Effects {
             }
             Self::Redis(connection, list) => {
                 let script = redis::Script::new(
-                    "if redis.call('GET', KEYS[1]) ~= 'claimed:' .. ARGV[1] then return 0 end
+                    "local held = redis.call('GET', KEYS[1]) or ''
+                     if string.match(held, '^claimed:(%d+):') ~= ARGV[1] then return 0 end
                      redis.call('RPUSH', KEYS[2], ARGV[2])
                      redis.call('SET', KEYS[1], 'done:' .. ARGV[1], 'PX', ARGV[3])
                      return 1",
@@ -85,7 +86,10 @@ async fn open(
         return Ok((Effects::Sqlite(store.clone()), Arc::new(store)));
     }
     if store.starts_with("redis:") {
-        let effects = Effects::Redis(redis_connection(store).await, format!("{namespace}effects"));
+        let effects = Effects::Redis(
+            redis_connection(store).await,
+            format!("{namespace}.effects"),
+        );
         return Ok((effects, Arc::new(RedisStore::connect(store)?)));
     }
     let effects = Effects::Postgres(client(store).await.into());

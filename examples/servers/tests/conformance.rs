@@ -195,6 +195,7 @@ async fn conforms(name: &'static str, program: &str) {
     schemes(&server).await;
     heads(&server).await;
     queries(&server).await;
+    callback_uris(&server).await;
     bodies(&server).await;
     connections(&server).await;
 }
@@ -227,7 +228,7 @@ async fn schemes(server: &Server) {
         .expect("forged jwt", &request(&forged), (401, "unknown_key"))
         .await;
     let mut swapped = ours(&jwt, JOB_KEY);
-    swapped.body = v1.body.clone();
+    swapped.body = sample(&EventType::BatchFailed).into();
     server
         .expect("another body", &request(&swapped), (401, "body_not_bound"))
         .await;
@@ -266,6 +267,37 @@ async fn heads(server: &Server) {
         let without = head(&sent).replace(&format!("{name}: {value}\r\n"), "");
         let without = with_length(&without, &sent.body);
         server.expect(name, &without, (400, "missing_header")).await;
+    }
+}
+
+/// The token of a job may be in the query of its callback URI.
+async fn callback_uris(server: &Server) {
+    let token = |key: &str| JobTokens::parse(key).unwrap().mint_for("nightly").unwrap();
+    let (ours, others) = (token(JOB_KEY), token(&JOB_KEY.replace("Bwc", "CQc")));
+    for signer in [
+        Signer::v1a(&server.google),
+        Signer::jwt(&server.google, "https://example.com/webhook"),
+    ] {
+        let sent = signer.sign("msg_1", now(), sample(&EventType::BatchExpired));
+        for (uri, expected) in [
+            ("/webhook".to_owned(), (403, "unknown_origin")),
+            (
+                JobTokens::callback_uri("/webhook", &ours),
+                (200, "batch.expired"),
+            ),
+            (
+                JobTokens::callback_uri("/webhook?tenant=a%2Fb", &ours),
+                (200, "batch.expired"),
+            ),
+            (
+                JobTokens::callback_uri("/webhook", &others),
+                (403, "unknown_origin"),
+            ),
+        ] {
+            let head = head(&sent).replace("/webhook ", &format!("{uri} "));
+            let request = with_length(&head, &sent.body);
+            server.expect(&uri, &request, expected).await;
+        }
     }
 }
 

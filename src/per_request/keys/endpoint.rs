@@ -1,22 +1,32 @@
-use std::time::Duration;
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use http::{Uri, uri::Scheme};
 use reqwest::{
-    Client, StatusCode, Url,
-    header::{ACCEPT, CACHE_CONTROL, ETAG, HeaderMap, IF_NONE_MATCH},
+    Client, Response, StatusCode, Url,
+    header::{
+        ACCEPT, ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_ENCODING, ETAG, HeaderMap,
+        IF_NONE_MATCH,
+    },
     redirect::Policy,
 };
 
-use super::{BoxError, BoxFuture, Fetched, KeyRefresh, KeySet, KeySource};
-use crate::{address, error::ConfigError};
+use super::{BoxFuture, FetchError, Fetched, KeyRefresh, KeySet, KeySource};
+use crate::{address, error::ConfigError, retry_after::retry_after};
 
 /// A JSON Web Key Set at an address, fetched with `reqwest` in a Tokio runtime.
 ///
-/// - HTTPS, or HTTP to the loopback interface (`localhost`, `127.0.0.0/8`, `[::1]`).
+/// - HTTPS, or HTTP to the loopback interface (`localhost`, `127.0.0.0/8`, `[::1]`), which is never
+///   asked through a proxy. `localhost` is not looked up.
 /// - A fetch takes at most 5 s in all ([`KeyRefresh::TIMEOUT`]) and reads at most 256 KiB
 ///   ([`KeySet::MAX_DOCUMENT`]).
 /// - At most three redirects are followed, all within the same scheme, host and port.
-/// - `Cache-Control: max-age` and `ETag` are honoured (RFC 9110, RFC 9111).
+/// - `Cache-Control: max-age` less `Age`, `ETag`, and the `Retry-After` of an answer that is no success
+///   are honoured (RFC 9110, RFC 9111).
+/// - `Debug` and errors show neither the query nor credentials.
 ///
 /// ```
 /// use gemini_webhooks::keys::{JwksEndpoint, RefreshedKeys};
@@ -25,7 +35,7 @@ use crate::{address, error::ConfigError};
 /// assert!(JwksEndpoint::new("http://example.com/jwks.json").is_err());
 /// # Ok::<(), gemini_webhooks::ConfigError>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct JwksEndpoint {
     client: Client,
     url: Url,
@@ -58,7 +68,10 @@ impl JwksEndpoint {
         if !agree(&uri, &url) {
             return Err(invalid("parsers read its host or port differently".into()));
         }
-        let client = Client::builder()
+        let localhost = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let localhost = localhost.map(|address: std::net::IpAddr| (address, 0).into());
+        let mut client = Client::builder()
+            .resolve_to_addrs("localhost", &localhost)
             .timeout(KeyRefresh::TIMEOUT)
             .redirect(Policy::custom(|attempt| match attempt.previous() {
                 [.., last]
@@ -67,56 +80,92 @@ impl JwksEndpoint {
                     attempt.follow()
                 }
                 _ => attempt.error("it redirects elsewhere, or too often"),
-            }))
-            .build()
-            .map_err(|error| invalid(error.to_string()))?;
+            }));
+        if url.scheme() == "http" {
+            // A proxy would see the keys in plain text, and could replace them.
+            client = client.no_proxy();
+        }
+        let client = client.build().map_err(|error| invalid(error.to_string()))?;
         Ok(Self { client, url })
     }
 }
 
 impl KeySource for JwksEndpoint {
-    fn fetch<'s>(&'s self, etag: Option<&'s str>) -> BoxFuture<'s, Result<Fetched, BoxError>> {
+    fn fetch<'s>(&'s self, etag: Option<&'s str>) -> BoxFuture<'s, Result<Fetched, FetchError>> {
         Box::pin(self.get(etag))
     }
 }
 
 impl JwksEndpoint {
-    async fn get(&self, etag: Option<&str>) -> Result<Fetched, BoxError> {
+    async fn get(&self, etag: Option<&str>) -> Result<Fetched, FetchError> {
         let mut request = self
             .client
             .get(self.url.clone())
-            .header(ACCEPT, "application/json");
+            .header(ACCEPT, "application/json")
+            .header(ACCEPT_ENCODING, "identity");
         if let Some(etag) = etag {
             request = request.header(IF_NONE_MATCH, etag);
         }
-        let mut response = request.send().await?;
-        let max_age = max_age(response.headers());
+        let response = request.send().await.map_err(reqwest::Error::without_url)?;
+        let headers = response.headers();
+        let max_age = max_age(headers);
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_MODIFIED if etag.is_some() => {
                 return Ok(Fetched::Unchanged { max_age });
             }
-            status => return Err(format!("the server answers {status}").into()),
+            status => {
+                let error = FetchError::from(format!("the server answers {status}"));
+                return Err(match retry_after(headers) {
+                    Some(wait) => error.retry_after(wait),
+                    None => error,
+                });
+            }
         }
-        let etag = response
-            .headers()
+        let encoding = headers.get(CONTENT_ENCODING);
+        if let Some(encoding) = encoding.filter(|encoding| *encoding != "identity") {
+            return Err(format!(
+                "the answer is compressed ({encoding:?}), which was not asked for"
+            )
+            .into());
+        }
+        let etag = headers
             .get(ETAG)
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned);
-        let mut json = Vec::new();
-        while let Some(chunk) = response.chunk().await? {
-            if json.len().saturating_add(chunk.len()) > KeySet::MAX_DOCUMENT {
-                return Err(
-                    format!("the document is longer than {} bytes", KeySet::MAX_DOCUMENT).into(),
-                );
-            }
-            json.extend_from_slice(&chunk);
-        }
         Ok(Fetched::Document {
-            json,
+            json: read(response).await?,
             max_age,
             etag,
         })
+    }
+}
+
+async fn read(mut response: Response) -> Result<Vec<u8>, FetchError> {
+    let mut json = Vec::new();
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(reqwest::Error::without_url)?
+    {
+        if json.len().saturating_add(chunk.len()) > KeySet::MAX_DOCUMENT {
+            let longest = KeySet::MAX_DOCUMENT;
+            return Err(format!("the document is longer than {longest} bytes").into());
+        }
+        json.extend_from_slice(&chunk);
+    }
+    Ok(json)
+}
+
+/// Shows scheme, host, port and path: a query may hold a key.
+impl fmt::Debug for JwksEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = format!(
+            "{}{}",
+            self.url.origin().ascii_serialization(),
+            self.url.path()
+        );
+        f.debug_tuple("JwksEndpoint").field(&address).finish()
     }
 }
 
@@ -134,9 +183,17 @@ fn agree(uri: &Uri, url: &Url) -> bool {
         && url.port_or_known_default() == Some(port)
 }
 
-/// Returns the `max-age` of `Cache-Control`; zero where the answer must not be reused without
-/// asking.
+/// Returns the time for which an answer may still be used: the `max-age` of `Cache-Control` less `Age`
+/// (RFC 9111, section 4.2); zero if it must not be reused without asking.
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
+    let age = headers
+        .get(AGE)
+        .and_then(|age| age.to_str().ok()?.parse().ok());
+    let age = Duration::from_secs(age.unwrap_or(0));
+    max_age_directive(headers).map(|max_age| max_age.saturating_sub(age))
+}
+
+fn max_age_directive(headers: &HeaderMap) -> Option<Duration> {
     let values = headers
         .get_all(CACHE_CONTROL)
         .iter()

@@ -2,7 +2,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
 };
 
@@ -10,7 +10,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::public_key::{PublicKey, from_jwk, from_whpk};
-use crate::per_request::crypto::Ed25519PublicKey;
+use crate::{
+    json::{FromObject, without_mark},
+    per_request::crypto::Ed25519PublicKey,
+};
 
 /// The public keys that per-request deliveries are verified with: at least one, at most 32.
 ///
@@ -24,6 +27,8 @@ pub struct KeySet {
     /// The Ed25519 key that matched last. A `v1a` signature names no key, and most are made with
     /// the same one.
     last_match: AtomicUsize,
+    /// In Unix seconds.
+    usable_until: AtomicI64,
     /// In Unix seconds.
     #[cfg(feature = "diagnose")]
     pub(crate) parsed_at: i64,
@@ -103,9 +108,15 @@ impl KeySet {
             let reason = format!("it is longer than {} bytes", Self::MAX_DOCUMENT);
             return Err(KeySetError { reason });
         }
-        let document: Document = serde_json::from_slice(document).map_err(|error| KeySetError {
-            reason: error.to_string(),
-        })?;
+        let json = without_mark(document);
+        let FromObject(document): FromObject<Document> =
+            serde_json::from_slice(json).map_err(|error| KeySetError {
+                reason: format!(
+                    "it is not a JSON object with an array `keys` (line {}, column {})",
+                    error.line(),
+                    error.column()
+                ),
+            })?;
         Self::collect(document.keys.into_iter().map(|key| {
             let key_id = key.get("kid").and_then(Value::as_str).map(str::to_owned);
             (key_id, from_jwk(key))
@@ -131,6 +142,7 @@ impl KeySet {
             keys: Vec::new(),
             skipped: Vec::new(),
             last_match: AtomicUsize::new(0),
+            usable_until: AtomicI64::new(i64::MAX),
             #[cfg(feature = "diagnose")]
             parsed_at: crate::clock::Clock::default().unix_seconds(),
         };
@@ -147,9 +159,6 @@ impl KeySet {
             let reason = match public {
                 Err(reason) => reason,
                 Ok(_) if set.len() == Self::MAX_KEYS => "there are 32 others",
-                Ok(_) if key_id.as_deref().is_some_and(|id| set.find(id).is_some()) => {
-                    "its `kid` is that of a key before it"
-                }
                 Ok(public) => {
                     let id = key_id.map(Arc::from);
                     set.keys.push(Key { id, public });
@@ -183,10 +192,22 @@ impl KeySet {
         &self.skipped
     }
 
-    pub(crate) fn find(&self, key_id: &str) -> Option<&Key> {
+    /// Ends the use of this set at a time in Unix seconds.
+    pub(super) fn use_until(&self, time: i64) {
+        self.usable_until.store(time, Ordering::Relaxed);
+    }
+
+    /// Returns false if the set has been stale for too long. `now` is in Unix seconds.
+    pub(crate) fn is_usable(&self, now: i64) -> bool {
+        now < self.usable_until.load(Ordering::Relaxed)
+    }
+
+    /// Returns the keys of this id. Two may share one, as while a key is replaced (RFC 7517, section
+    /// 4.5).
+    pub(crate) fn named(&self, key_id: &str) -> impl Iterator<Item = &Key> {
         self.keys
             .iter()
-            .find(|key| key.id.as_deref() == Some(key_id))
+            .filter(move |key| key.id.as_deref() == Some(key_id))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Key> {
@@ -253,15 +274,18 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_two_keys_with_one_id_counts() {
+    fn keys_that_share_an_id_are_all_kept() {
         let keys = load(&[ed25519_jwk(), ed25519_jwk()]).unwrap();
-        assert_eq!(keys.len(), 1);
-        assert_eq!(
-            keys.skipped()[0].to_string(),
-            "key 1 (\"good\"): its `kid` is that of a key before it"
-        );
+        assert_eq!((keys.len(), keys.named("good").count()), (2, 2));
+        assert_eq!(keys.named("bad").count(), 0);
         let unnamed = json!({"kty": "OKP", "crv": "Ed25519", "x": X});
         assert_eq!(load(&[unnamed.clone(), unnamed]).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped() {
+        let document = format!("\u{feff}{}", json!({"keys": [ed25519_jwk()]}));
+        assert_eq!(KeySet::from_json(document.as_bytes()).unwrap().len(), 1);
     }
 
     #[test]
@@ -307,6 +331,8 @@ mod tests {
             "{\"keys\":[",
             "<!doctype html><title>500</title>",
             "{\"keys\":[],\"keys\":[]}",
+            "[[]]",
+            &format!("[[{}]]", ed25519_jwk()),
         ] {
             assert!(
                 KeySet::from_json(document.as_bytes()).is_err(),

@@ -1,38 +1,48 @@
 use std::{
+    error::Error as StdError,
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
     time::{Duration, Instant},
 };
 
-use super::{BoxError, BoxFuture, KeyRefresh, KeySet, KeySetError, SharedKeySet};
-use crate::{clock::Clock, error::Error};
+use super::{
+    BoxError, BoxFuture, Freshness, KeyRefresh, KeySet, KeySetError, SharedKeySet,
+    flight::{Flight, Waiting, before},
+};
+use crate::{clock::Clock, error::Error, redacted};
 
-/// Where key sets come from: the I/O, which the caller supplies.
+/// A source of key sets: the I/O, which the caller supplies.
 ///
-/// An async closure without parameters that gives the bytes of a JSON Web Key Set is one; so is
-/// `JwksEndpoint` (feature `reqwest`). A source has to end after some time, such as
-/// [`KeyRefresh::TIMEOUT`], and to bound what it reads, such as by [`KeySet::MAX_DOCUMENT`].
+/// An async closure without parameters that returns the bytes of a JSON Web Key Set is one; so is
+/// `JwksEndpoint` (feature `reqwest`). A source bounds what it reads, such as by
+/// [`KeySet::MAX_DOCUMENT`]. A fetch is given up after [`KeyRefresh::TIMEOUT`].
 pub trait KeySource: Send + Sync + 'static {
-    /// Fetches the key set. `etag` is that of the set at hand (RFC 9110, section 8.8.3), for
+    /// Fetches the key set. `etag` is the entity tag of the current set (RFC 9110, section 8.8.3), for
     /// sources that can ask whether it has changed.
-    fn fetch<'s>(&'s self, etag: Option<&'s str>) -> BoxFuture<'s, Result<Fetched, BoxError>>;
+    fn fetch<'s>(&'s self, etag: Option<&'s str>) -> BoxFuture<'s, Result<Fetched, FetchError>>;
 }
 
-/// What a [`KeySource`] brings.
+/// The result of a fetch by a [`KeySource`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Fetched {
     /// A JSON Web Key Set.
     Document {
         /// Its bytes.
         json: Vec<u8>,
-        /// How long it may be used, if the source knows.
+        /// The time for which it may be used, if the source knows.
         max_age: Option<Duration>,
         /// Its entity tag, if the source knows.
         etag: Option<String>,
     },
-    /// The set at hand is the current one.
+    /// The current set has not changed.
     Unchanged {
-        /// How much longer it may be used, if the source knows.
+        /// The time for which it may still be used, if the source knows.
         max_age: Option<Duration>,
     },
 }
@@ -47,154 +57,379 @@ impl From<Vec<u8>> for Fetched {
     }
 }
 
+/// The failure of a [`KeySource`]. Any error converts into it, and a text does too. An error that
+/// shows the query or the password of an address is replaced by its text without them.
+#[derive(Debug)]
+pub struct FetchError {
+    source: BoxError,
+    retry_after: Option<Duration>,
+}
+
+impl FetchError {
+    /// Adds the time that the source asked to wait (`Retry-After`). More than 5 minutes count as 5
+    /// minutes.
+    #[must_use]
+    pub fn retry_after(self, time: Duration) -> Self {
+        Self {
+            retry_after: Some(time),
+            ..self
+        }
+    }
+}
+
+impl<E: Into<BoxError>> From<E> for FetchError {
+    fn from(source: E) -> Self {
+        Self {
+            source: redacted::error(source.into()),
+            retry_after: None,
+        }
+    }
+}
+
 impl<F, R, T, E> KeySource for F
 where
     F: Fn() -> R + Send + Sync + 'static,
     R: Future<Output = Result<T, E>> + Send + 'static,
     T: Into<Fetched>,
-    E: Into<BoxError>,
+    E: Into<FetchError>,
 {
-    fn fetch<'s>(&'s self, _etag: Option<&'s str>) -> BoxFuture<'s, Result<Fetched, BoxError>> {
+    fn fetch<'s>(&'s self, _etag: Option<&'s str>) -> BoxFuture<'s, Result<Fetched, FetchError>> {
         let fetched = self();
         Box::pin(async { fetched.await.map(Into::into).map_err(Into::into) })
     }
 }
 
-/// Why a key set could not be refreshed. The one at hand serves on.
-#[derive(Debug, thiserror::Error)]
+/// The key set could not be refreshed. The current one stays.
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum RefreshError {
-    /// The source failed.
+    /// The source failed, or took longer than [`KeyRefresh::TIMEOUT`].
     #[error("the key set can't be fetched")]
-    Fetch(#[source] BoxError),
+    Fetch(#[source] Arc<dyn StdError + Send + Sync>),
     /// The source brought no key set.
     #[error(transparent)]
     Document(#[from] KeySetError),
 }
 
-/// A key set that is kept current: give [`keys`](Self::keys) to
-/// [`PerRequest`](crate::PerRequest), and let a task of yours call [`refresh`](Self::refresh).
+/// A key set that is kept current: give it to [`PerRequest`](crate::PerRequest), and let a task of
+/// yours [`run`](Self::run) it.
 ///
-/// Nothing runs by itself: there is no task, no thread and no timer in here, and any async runtime
-/// will do. Verification never waits for a refresh. The rules are those of [`KeyRefresh`].
+/// There is no task in here, and any async runtime will do. The rules are those of [`KeyRefresh`].
+///
+/// A fetch belongs to the key set. Whoever waits for it polls it: [`run`](Self::run), and each delivery
+/// that was refused with an error that newer keys may fix. A client that hangs up neither cancels the
+/// fetch nor counts as its failure. Without a task that runs it, a fetch that nobody polls is given up
+/// after [`KeyRefresh::TIMEOUT`], and the next delivery that needs keys causes another one.
 ///
 /// ```
 /// # async fn fetch(url: &str) -> Result<Vec<u8>, std::io::Error> { Ok(Vec::new()) }
-/// use gemini_webhooks::{PerRequest, Verifier, keys::RefreshedKeys};
-/// use std::{sync::Arc, time::Duration};
-///
 /// # async fn example() -> Result<(), gemini_webhooks::ConfigError> {
+/// use gemini_webhooks::{PerRequest, Verifier, keys::RefreshedKeys};
+/// use std::sync::Arc;
+///
 /// let keys = Arc::new(RefreshedKeys::new(|| fetch("https://example.com/jwks.json")));
 /// let verifier = Verifier::builder()
-///     .per_request(PerRequest::with_audience(keys.keys(), "https://example.com/3f9c"))
+///     .per_request(PerRequest::with_audience(keys.clone(), "https://example.com/3f9c"))
 ///     .build()?;
-///
-/// // In a task of its own:
-/// loop {
-///     if let Err(error) = keys.refresh().await {
-///         eprintln!("{error}");
-///     }
-///     tokio::time::sleep(keys.time_to_next()).await;
-/// }
+/// tokio::spawn(async move { keys.run(|error| eprintln!("{error}")).await });
+/// # Ok(())
 /// # }
 /// ```
 pub struct RefreshedKeys {
-    source: Box<dyn KeySource>,
+    source: Arc<dyn KeySource>,
     keys: SharedKeySet,
     clock: Clock,
     state: Mutex<State>,
+    waiting: Arc<Waiting>,
+    deliveries: AtomicUsize,
 }
 
-#[derive(Default)]
 struct State {
     refresh: KeyRefresh,
-    /// That of the set at hand, and not of one that could not be used.
+    /// The entity tag of the current set; not of one that could not be used.
     etag: Option<String>,
+    flight: Option<Arc<Flight>>,
+    /// The number of fetches that have begun.
+    begun: u64,
+    /// The number of the latest fetch that has ended, and its result.
+    ended: (u64, Result<(), RefreshError>),
+}
+
+/// An answer to whether there are newer keys than those that a delivery was refused under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Newer {
+    Yes,
+    No,
+    /// They could not be fetched in time.
+    Unknown,
 }
 
 impl RefreshedKeys {
+    /// The longest that a delivery waits for a fetch: 2 s.
+    pub const LONGEST_WAIT: Duration = Duration::from_secs(2);
+    /// The largest number of deliveries that wait for a fetch at a time: 256. Beyond that the answer is
+    /// [`Error::KeysUnavailable`].
+    pub const MOST_WAITING: usize = 256;
+
     /// Starts without a set: the first [`refresh`](Self::refresh) fetches one.
     pub fn new(source: impl KeySource) -> Self {
+        let mut seed = [0; 8];
+        // Without random bytes, replicas may fetch at the same time: that is all.
+        let _ = getrandom::fill(&mut seed);
         Self {
-            source: Box::new(source),
+            source: Arc::new(source),
             keys: SharedKeySet::default(),
             clock: Clock::default(),
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                refresh: KeyRefresh::default().jitter(u64::from_ne_bytes(seed)),
+                etag: None,
+                flight: None,
+                begun: 0,
+                ended: (0, Ok(())),
+            }),
+            waiting: Arc::default(),
+            deliveries: AtomicUsize::new(0),
         }
     }
 
-    /// Sets the clock.
+    /// Sets the time for which a stale set stays usable: 48 h by default. After that, per-request
+    /// deliveries are refused with [`Error::KeysUnavailable`] until there is a newer one.
+    #[must_use]
+    pub fn stale_for(self, time: Duration) -> Self {
+        self.configure(|refresh| refresh.stale_for(time))
+    }
+
+    /// Sets the clock. Fetches have no jitter then.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
-        Self { clock, ..self }
+        Self { clock, ..self }.configure(|refresh| refresh.jitter(0))
     }
 
-    /// The handle through which verifiers see the keys.
+    fn configure(self, change: impl FnOnce(KeyRefresh) -> KeyRefresh) -> Self {
+        let mut state = self.state();
+        state.refresh = change(std::mem::take(&mut state.refresh));
+        drop(state);
+        self
+    }
+
+    /// Returns the handle through which verifiers see the keys.
     #[must_use]
     pub fn keys(&self) -> SharedKeySet {
         self.keys.clone()
     }
 
-    /// Fetches the set if it is due: true where this call brought a set or learned that the one at
-    /// hand is current, false where there was nothing to do or another call is at it.
+    /// Returns how current the set is, for readiness probes.
+    #[must_use]
+    pub fn freshness(&self) -> Freshness {
+        let now = self.clock.unix_seconds();
+        match self.keys.get() {
+            // The wall clock, by which verifiers tell, may have stepped.
+            Some(keys) if keys.is_usable(now) => {
+                self.state().refresh.freshness(self.clock.instant())
+            }
+            _ => Freshness::Due,
+        }
+    }
+
+    /// Keeps the set current, for ever: fetches it when it is due, and carries each fetch that a
+    /// refused delivery causes to its end. `on_error` is told of each failure; the next try follows
+    /// by itself.
+    pub async fn run(&self, mut on_error: impl FnMut(RefreshError)) {
+        loop {
+            self.until_due().await;
+            if let Err(error) = self.refresh().await {
+                on_error(error);
+            }
+        }
+    }
+
+    /// Fetches the set if it is due, or joins a fetch under way. Returns true if a fetch brought a set
+    /// or learned that the current one has not changed, false if there was nothing to do.
     ///
     /// # Errors
     ///
-    /// [`RefreshError`]; the set at hand serves on.
+    /// [`RefreshError`]; the current set stays.
     pub async fn refresh(&self) -> Result<bool, RefreshError> {
-        let now = self.clock.instant();
-        let begun = self.state().refresh.begin(now);
-        self.fetch_if(begun, now).await
+        let flight = self.begin_or_join(KeyRefresh::begin);
+        match flight {
+            Some(flight) => self.land(&flight).await.map(|()| true),
+            None => Ok(false),
+        }
     }
 
-    /// Fetches the set if a delivery was refused with an error that newer keys may mend, and the
-    /// cool-down allows it: where this gives true, verify once more.
-    ///
-    /// # Errors
-    ///
-    /// [`RefreshError`]; the set at hand serves on.
-    pub async fn refresh_after(&self, error: &Error) -> Result<bool, RefreshError> {
-        let now = self.clock.instant();
-        // Most errors need no look at a state that all requests share.
-        let begun = error.is_refreshable() && self.state().refresh.begin_after(error, now);
-        self.fetch_if(begun, now).await
-    }
-
-    /// How long it takes until [`refresh`](Self::refresh) may have something to do.
+    /// Returns the time until [`refresh`](Self::refresh) may have something to do.
     #[must_use]
     pub fn time_to_next(&self) -> Duration {
         self.state().refresh.time_to_next(self.clock.instant())
     }
 
-    async fn fetch_if(&self, begun: bool, now: Instant) -> Result<bool, RefreshError> {
-        if !begun {
-            return Ok(false);
+    /// Waits, within bounds, for newer keys than those that a delivery was refused under.
+    pub(crate) async fn newer_than(&self, used: Option<&Arc<KeySet>>, refusal: &Error) -> Newer {
+        if !refusal.is_refreshable() {
+            return Newer::No;
         }
-        let flight = Flight {
-            keys: self,
-            began: now,
-            landed: false,
+        // First the flight, then the set: what lands in between is seen.
+        let flight = self.begin_or_join(|refresh, now| refresh.begin_after(refusal, now));
+        if self.keys.replaced_since(used) {
+            return Newer::Yes;
+        }
+        let Some(flight) = flight else {
+            return Newer::No;
         };
-        let etag = self.state().etag.clone();
-        let fetched = self.source.fetch(etag.as_deref()).await;
-        match fetched.map_err(RefreshError::Fetch)? {
+        let Some(_seat) = Seat::take(&self.deliveries) else {
+            return Newer::Unknown;
+        };
+        let landed = before(self.land(&flight), self.clock.sleep(Self::LONGEST_WAIT)).await;
+        match landed {
+            _ if self.keys.replaced_since(used) => Newer::Yes,
+            // An old set that has not changed is usable again.
+            Some(Ok(())) if matches!(refusal, Error::KeysUnavailable) => Newer::Yes,
+            Some(Ok(())) => Newer::No,
+            Some(Err(_)) | None => Newer::Unknown,
+        }
+    }
+
+    /// Begins a fetch if the schedule says so, or joins the one under way.
+    fn begin_or_join(
+        &self,
+        begins: impl FnOnce(&mut KeyRefresh, Instant) -> bool,
+    ) -> Option<Arc<Flight>> {
+        let now = self.clock.instant();
+        let mut state = self.state();
+        if state
+            .flight
+            .as_ref()
+            .is_some_and(|flight| flight.is_lost(now))
+        {
+            state.flight = None;
+            state.refresh.abandoned();
+        }
+        if !begins(&mut state.refresh, now) {
+            return state.flight.clone();
+        }
+        state.begun = state.begun.saturating_add(1);
+        let (source, etag) = (Arc::clone(&self.source), state.etag.clone());
+        let fetch = Box::pin(async move { source.fetch(etag.as_deref()).await });
+        let flight = Arc::new(Flight::new(state.begun, now, fetch));
+        state.flight = Some(Arc::clone(&flight));
+        drop(state);
+        self.waiting.wake_all();
+        Some(flight)
+    }
+
+    /// Waits until a fetch is due or under way.
+    async fn until_due(&self) {
+        let place = self.waiting.join();
+        // Kept from one poll to the next, so that it wakes the task.
+        let mut sleep = self.clock.sleep(Duration::ZERO);
+        std::future::poll_fn(|context| {
+            place.wake_next(context.waker());
+            let (flies, wait) = {
+                let state = self.state();
+                let wait = state.refresh.time_to_next(self.clock.instant());
+                (state.flight.is_some(), wait)
+            };
+            if flies || wait.is_zero() {
+                return Poll::Ready(());
+            }
+            sleep = self.clock.sleep(wait);
+            pin!(&mut sleep).poll(context)
+        })
+        .await;
+    }
+
+    /// Carries a fetch to its end, and returns its result.
+    async fn land(&self, flight: &Flight) -> Result<(), RefreshError> {
+        let place = self.waiting.join();
+        let _helper = flight.help();
+        let passed = self.clock.instant().saturating_duration_since(flight.began);
+        let mut timeout = pin!(self.clock.sleep(KeyRefresh::TIMEOUT.saturating_sub(passed)));
+        std::future::poll_fn(|context| {
+            place.wake_next(context.waker());
+            if let Some(result) = self.ended(flight) {
+                return Poll::Ready(result);
+            }
+            if let Some(fetched) = flight.poll(&self.waiting) {
+                return Poll::Ready(self.end(flight, fetched));
+            }
+            timeout.as_mut().poll(context).map(|()| {
+                let reason = format!("it took longer than {} s", KeyRefresh::TIMEOUT.as_secs());
+                self.end(flight, Err(reason.into()))
+            })
+        })
+        .await
+    }
+
+    fn ended(&self, flight: &Flight) -> Option<Result<(), RefreshError>> {
+        let state = self.state();
+        let (number, result) = &state.ended;
+        (*number >= flight.number).then(|| result.clone())
+    }
+
+    /// Ends a fetch. Only the latest one may replace the set.
+    fn end(
+        &self,
+        flight: &Flight,
+        fetched: Result<Fetched, FetchError>,
+    ) -> Result<(), RefreshError> {
+        let mut state = self.state();
+        if state.begun != flight.number || state.ended.0 >= flight.number {
+            let (_, result) = &state.ended;
+            return result.clone();
+        }
+        let now = self.clock.instant();
+        let retry_after = fetched.as_ref().err().and_then(|error| error.retry_after);
+        let result = self.take(&mut state, now, fetched);
+        match &result {
+            Ok(()) => {}
+            // A source that asks to wait has answered.
+            Err(_) if flight.was_abandoned() && retry_after.is_none() => state.refresh.abandoned(),
+            Err(_) => state.refresh.failed(now, retry_after),
+        }
+        state.flight = None;
+        state.ended = (flight.number, result.clone());
+        drop(state);
+        self.waiting.wake_all();
+        result
+    }
+
+    fn take(
+        &self,
+        state: &mut State,
+        now: Instant,
+        fetched: Result<Fetched, FetchError>,
+    ) -> Result<(), RefreshError> {
+        let failed = |reason: BoxError| RefreshError::Fetch(reason.into());
+        let fetched = fetched.map_err(|error| failed(error.source))?;
+        let usable_until = |refresh: &KeyRefresh| {
+            let time = refresh.usable_for(now).as_secs();
+            let time = i64::try_from(time).unwrap_or(i64::MAX);
+            self.clock.unix_seconds().saturating_add(time)
+        };
+        match fetched {
             Fetched::Document {
                 json,
                 max_age,
                 etag,
             } => {
-                self.keys.replace(KeySet::from_json(&json)?);
-                self.state().etag = etag;
-                flight.land(max_age);
+                let keys = KeySet::from_json(&json)?;
+                state.refresh.succeeded(now, max_age);
+                keys.use_until(usable_until(&state.refresh));
+                self.keys.replace(keys);
+                state.etag = etag;
             }
-            Fetched::Unchanged { max_age } if self.keys.get().is_some() => flight.land(max_age),
-            Fetched::Unchanged { .. } => {
-                let reason = "it is said to be unchanged, but there is none yet";
-                return Err(RefreshError::Fetch(reason.into()));
+            Fetched::Unchanged { max_age } => {
+                let Some(keys) = self.keys.get() else {
+                    return Err(failed(
+                        "it is said to be unchanged, but there is none yet".into(),
+                    ));
+                };
+                state.refresh.succeeded(now, max_age);
+                keys.use_until(usable_until(&state.refresh));
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -211,25 +446,21 @@ impl fmt::Debug for RefreshedKeys {
     }
 }
 
-/// A fetch under way. Dropped before it lands, by an error or because its future was dropped, it
-/// counts as failed.
-struct Flight<'k> {
-    keys: &'k RefreshedKeys,
-    began: Instant,
-    landed: bool,
-}
+/// A delivery among those that wait for a fetch, until it is dropped.
+struct Seat<'c>(&'c AtomicUsize);
 
-impl Flight<'_> {
-    fn land(mut self, max_age: Option<Duration>) {
-        self.keys.state().refresh.succeeded(self.began, max_age);
-        self.landed = true;
+impl<'c> Seat<'c> {
+    fn take(taken: &'c AtomicUsize) -> Option<Self> {
+        if taken.fetch_add(1, Ordering::SeqCst) < RefreshedKeys::MOST_WAITING {
+            return Some(Self(taken));
+        }
+        drop(Self(taken));
+        None
     }
 }
 
-impl Drop for Flight<'_> {
+impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        if !self.landed {
-            self.keys.state().refresh.failed(self.began);
-        }
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

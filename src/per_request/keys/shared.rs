@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-use super::{KeySet, RefreshedKeys};
+use super::KeySet;
 
 /// A handle to a key set that can be replaced while verifiers use it, or that is still to come.
 ///
@@ -39,6 +39,14 @@ impl SharedKeySet {
         self.current.load_full()
     }
 
+    /// Returns true if the current set is another one.
+    pub(crate) fn replaced_since(&self, used: Option<&Arc<KeySet>>) -> bool {
+        match (&*self.current(), used) {
+            (Some(current), Some(used)) => !Arc::ptr_eq(current, used),
+            (current, used) => current.is_some() != used.is_some(),
+        }
+    }
+
     /// The current set without touching its count, which all threads share.
     pub(crate) fn current(&self) -> arc_swap::Guard<Option<Arc<KeySet>>> {
         self.current.load()
@@ -50,38 +58,5 @@ impl From<KeySet> for SharedKeySet {
         let shared = Self::default();
         shared.replace(keys);
         shared
-    }
-}
-
-/// The keys of a [`PerRequest`](crate::PerRequest): a [`KeySet`], a [`SharedKeySet`] that the caller
-/// replaces, or [`RefreshedKeys`] in an [`Arc`], which a receiver also refreshes when a delivery is
-/// signed with a key that is not in the set.
-#[derive(Debug, Clone)]
-pub struct Keys {
-    pub(crate) shared: SharedKeySet,
-    pub(crate) refreshed: Option<Arc<RefreshedKeys>>,
-}
-
-impl From<KeySet> for Keys {
-    fn from(keys: KeySet) -> Self {
-        SharedKeySet::from(keys).into()
-    }
-}
-
-impl From<SharedKeySet> for Keys {
-    fn from(shared: SharedKeySet) -> Self {
-        Self {
-            shared,
-            refreshed: None,
-        }
-    }
-}
-
-impl From<Arc<RefreshedKeys>> for Keys {
-    fn from(refreshed: Arc<RefreshedKeys>) -> Self {
-        Self {
-            shared: refreshed.keys(),
-            refreshed: Some(refreshed),
-        }
     }
 }

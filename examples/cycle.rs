@@ -1,35 +1,37 @@
 //! The life of a webhook, against a stand-in of the service on loopback: register, receive, rotate
 //! the secret while deliveries arrive, receive, delete.
 //!
-//! `cargo run --example cycle`
+//! `cargo run --example cycle --features reqwest`
 //!
-//! Prints what happens. The exit status is 1 if a delivery was refused that should not have been.
+//! Prints what happens, one sentence a step. The exit status is 0 if everything happened as expected,
+//! 1 if something did not, such as a delivery that was refused, and 2 for any argument but `--help`.
 
-#[path = "support/send.rs"]
-mod send;
+#[path = "support/chain.rs"]
+mod chain;
+#[path = "support/out.rs"]
+mod out;
+#[path = "support/usage.rs"]
+mod usage;
 #[path = "support/webhook_service.rs"]
 mod webhook_service;
 
 use std::{
     error::Error as StdError,
+    process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use axum::{
-    Router,
-    body::Bytes,
-    extract::State,
-    http::{StatusCode, request::Parts},
-    routing::post,
-};
+use axum::{Router, body::Bytes, extract::State, http::request::Parts, routing::post};
+use chain::chain;
 use gemini_webhooks::{
     ConfigError, EventType, Secret, SharedVerifier, Verifier, VerifierBuilder,
     configure::{
-        NewWebhook, Revocation, RotatedSecret, Webhook, WebhookPage, WebhookService, acknowledged,
+        ApiClient, NewWebhook, Revocation, RotatedSecret, Webhook, WebhookPage, WebhookService,
+        acknowledged,
     },
 };
-use send::send;
+use out::{note, say};
 use tokio::net::TcpListener;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -70,9 +72,8 @@ async fn receive(
 ) -> axum::response::Result<()> {
     let verified = receiver.verifier.verify(&parts, &body);
     let delivery = verified.map_err(|refusal| refusal.response(refusal.to_string()))?;
-    let event = delivery
-        .event()
-        .map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+    // No retry makes it readable: it is acknowledged.
+    let event = delivery.event().map_err(|error| error.to_string())?;
     receiver.push(event.event_type().to_string());
     Ok(())
 }
@@ -84,16 +85,17 @@ fn serve(listener: TcpListener, receiver: &Arc<Receiver>) {
     tokio::spawn(async move { axum::serve(listener, router).await });
 }
 
+/// Says what happened if it was expected.
 fn expect<T: PartialEq + std::fmt::Debug>(
-    what: &str,
+    sentence: &str,
     found: &T,
     expected: &T,
 ) -> Result<(), BoxError> {
-    println!("{what}: {found:?}");
     if found == expected {
+        say(sentence);
         return Ok(());
     }
-    Err(format!("{what}: expected {expected:?}").into())
+    Err(format!("this did not happen: {sentence} Found {found:?}, expected {expected:?}").into())
 }
 
 /// Deliveries one after the other until it is told to stop; all status codes.
@@ -116,23 +118,28 @@ impl Traffic {
         Self { stop, task }
     }
 
-    /// Those that were not acknowledged at the first attempt.
-    async fn stop(self) -> Result<Vec<u16>, BoxError> {
+    /// Ends a step, and returns the number of deliveries, none of which may have been refused.
+    async fn stop(self, step: &str) -> Result<usize, BoxError> {
         tokio::time::sleep(Duration::from_millis(200)).await;
         self.stop.send(true)?;
         let statuses = self.task.await?;
-        println!("  {} deliveries meanwhile", statuses.len());
-        Ok(statuses
+        let count = statuses.len();
+        let refused: Vec<_> = statuses
             .into_iter()
             .filter(|status| *status != 200)
-            .collect())
+            .collect();
+        expect(
+            &format!("{step}: {count} deliveries arrived, and none was refused."),
+            &refused,
+            &Vec::new(),
+        )?;
+        Ok(count)
     }
 }
 
-#[tokio::main]
-async fn main() -> Result<(), BoxError> {
+async fn run() -> Result<(), BoxError> {
     let google = webhook_service::WebhookService::start(API_KEY).await?;
-    let client = reqwest::Client::new();
+    let client = ApiClient::new()?;
     let service = WebhookService::new(API_KEY)?.base_url(&google.url())?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/webhook", listener.local_addr()?);
@@ -140,14 +147,12 @@ async fn main() -> Result<(), BoxError> {
     let new = NewWebhook::new(url)?
         .name("cycle")
         .subscribe(EventType::BatchSucceeded);
-    let response = send(&client, service.create(&new)?).await?;
+    let response = client.send(service.create(&new)?).await?;
     let webhook = Webhook::from_response(&response)?;
-    let id = webhook.id.as_str();
-    let first = webhook
-        .new_signing_secret
-        .ok_or("no secret came")?
-        .parse()?;
-    println!("registered {id}");
+    let id = webhook.id().ok_or("no id came")?;
+    let first = webhook.new_signing_secret.as_ref();
+    let first = first.ok_or("no secret came")?.parse()?;
+    say(format_args!("The webhook {id} was registered."));
 
     let receiver = Arc::new(Receiver {
         verifier: verifier(&[&first])?.into(),
@@ -155,52 +160,74 @@ async fn main() -> Result<(), BoxError> {
     });
     serve(listener, &receiver);
     let statuses = google.deliver(&EventType::BatchSucceeded).await;
-    expect("a delivery", &statuses, &vec![200])?;
+    expect("A delivery was accepted.", &statuses, &vec![200])?;
     let statuses = google.deliver(&EventType::VideoGenerated).await;
-    expect("of a type that is not subscribed", &statuses, &vec![])?;
-    acknowledged(&send(&client, service.ping(id)?).await?)?;
-    while !receiver.take().contains(&"ping".to_owned()) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    println!("a ping has arrived");
+    expect(
+        "No delivery was sent for a type to which the webhook does not subscribe.",
+        &statuses,
+        &vec![],
+    )?;
+    acknowledged(&client.send(service.ping(id)?).await?)?;
+    let pinged = async {
+        while !receiver.take().contains(&"ping".to_owned()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let pinged = tokio::time::timeout(Duration::from_secs(30), pinged).await;
+    pinged.map_err(|_| "no ping arrived within 30 s")?;
+    say("A ping arrived.");
 
     // The rotation, while deliveries arrive: 1. the old secret is known, 2. both, 3. the new one.
     let traffic = Traffic::start(&google);
-    let response = send(&client, service.rotate(id, Revocation::AfterH24)?).await?;
+    let response = client
+        .send(service.rotate(id, Revocation::AfterH24)?)
+        .await?;
     let second = RotatedSecret::from_response(&response)?.secret.parse()?;
     tokio::time::sleep(Duration::from_millis(200)).await;
     receiver.verifier.replace(verifier(&[&first, &second])?);
-    expect("refused while rotating", &traffic.stop().await?, &vec![])?;
+    let step = "The secret was rotated, and the receiver learned the new one beside the old one";
+    let mut count = traffic.stop(step).await?;
 
     let traffic = Traffic::start(&google);
     google.advance(Duration::from_secs(25 * 60 * 60));
-    expect(
-        "refused when the old secret ends",
-        &traffic.stop().await?,
-        &vec![],
-    )?;
+    count += traffic.stop("The old secret ended after 24 hours").await?;
 
     let traffic = Traffic::start(&google);
+    google.advance(Duration::from_secs(23 * 60 * 60));
     receiver.verifier.replace(verifier(&[&second])?);
-    expect(
-        "refused with the new secret alone",
-        &traffic.stop().await?,
-        &vec![],
-    )?;
+    count += traffic
+        .stop("The receiver forgot the old secret after two days")
+        .await?;
+
     receiver.verifier.replace(verifier(&[&first])?);
     let statuses = google.deliver(&EventType::BatchSucceeded).await;
-    expect(
-        "with the old one alone",
-        &statuses.first().copied(),
-        &Some(401),
-    )?;
+    let sentence = "A receiver that knows the old secret alone refuses a delivery.";
+    expect(sentence, &statuses.first().copied(), &Some(401))?;
 
-    acknowledged(&send(&client, service.delete(id)?).await?)?;
+    acknowledged(&client.send(service.delete(id)?).await?)?;
     let statuses = google.deliver(&EventType::BatchSucceeded).await;
-    expect("after the deletion", &statuses, &vec![])?;
-    let response = send(&client, service.list(None, None)?).await?;
+    let sentence = "The webhook was deleted, and no delivery was sent afterwards.";
+    expect(sentence, &statuses, &vec![])?;
+    let response = client.send(service.list(None, None)?).await?;
     let left = WebhookPage::from_response(&response)?.webhooks.len();
-    expect("webhooks left", &left, &0)?;
-    println!("all as expected");
+    expect("The list of webhooks is empty.", &left, &0)?;
+    say(format_args!(
+        "Everything happened as expected: of {count} deliveries during the rotation, none was \
+         refused."
+    ));
     Ok(())
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    if let Some(answered) = usage::usage(include_str!("cycle.rs")) {
+        return answered;
+    }
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            note(format_args!("cycle: {}", chain(&*error)));
+            ExitCode::FAILURE
+        }
+    }
 }

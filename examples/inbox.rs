@@ -6,7 +6,8 @@
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `BIND` | address and port to listen on | `127.0.0.1:8787` |
-//! | `GEMINI_WEBHOOK_SECRETS` | signing secrets, separated by commas | |
+//! | `GEMINI_WEBHOOK_SECRETS` | signing secrets, separated by commas or white space | |
+//! | `GEMINI_WEBHOOK_SECRETS_FILE` | a file with more of them, one a line, comments after `#` | |
 //! | `INBOX` | the SQLite database | `inbox.db` |
 //! | `FORWARD_TO` | where the worker posts each event, with its `Idempotency-Key`; without, it prints them | |
 //!
@@ -15,6 +16,8 @@
 
 #[path = "support/chain.rs"]
 mod chain;
+#[path = "support/secrets.rs"]
+mod secrets;
 
 use std::{env, process::ExitCode, sync::Arc, time::Duration};
 
@@ -185,9 +188,13 @@ async fn worker(inbox: Arc<Inbox>, forward: Option<Forward>) {
 
 async fn run() -> Result<(), BoxError> {
     let mut verifier = Verifier::builder();
-    let secrets = env::var("GEMINI_WEBHOOK_SECRETS").map_err(|_| "set GEMINI_WEBHOOK_SECRETS")?;
-    for secret in secrets.split(',') {
-        verifier = verifier.secret(Secret::parse(secret.trim())?);
+    let secrets = secrets::from_env()?;
+    if secrets.is_empty() {
+        return Err("set GEMINI_WEBHOOK_SECRETS (or GEMINI_WEBHOOK_SECRET, for one)".into());
+    }
+    for (place, text) in secrets {
+        let secret = Secret::parse(&text).map_err(|error| format!("{place}: {error}"))?;
+        verifier = verifier.secret(secret);
     }
     let store = SqliteStore::open(env::var("INBOX").unwrap_or_else(|_| "inbox.db".into()))?;
     let create = |transaction: &Transaction<'_>| transaction.execute_batch(SCHEMA);

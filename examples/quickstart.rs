@@ -2,8 +2,15 @@
 //!
 //! `cargo run --example quickstart --features reqwest`
 //!
-//! Prints what was sent, what the receiver answered and what it understood. The exit status is 1
-//! if any answer is not the expected one.
+//! Prints what was sent, what the receiver answered and what it understood. The exit status is 0 if
+//! every answer is the expected one, 1 if one is not, and 2 for any argument but `--help`.
+
+#[path = "support/chain.rs"]
+mod chain;
+#[path = "support/out.rs"]
+mod out;
+#[path = "support/usage.rs"]
+mod usage;
 
 use std::{
     process::ExitCode,
@@ -15,14 +22,16 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{StatusCode, request::Parts},
+    http::request::Parts,
     routing::{get, post},
 };
+use chain::chain;
 use gemini_webhooks::{
     ConfigError, EventData, EventType, JobTokens, PerRequest, Secret, Verifier,
     keys::{JwksEndpoint, RefreshedKeys},
     testing::{Clock, SignedDelivery, Signer, SigningKeys, sample},
 };
+use out::{note, say};
 use serde_json::Value;
 use time::OffsetDateTime;
 
@@ -50,9 +59,8 @@ async fn receive(
         .verify_refreshing(&parts, &body)
         .await
         .map_err(|refusal| refusal.response(format!("{}: {refusal}", refusal.code())))?;
-    let event = delivery
-        .event()
-        .map_err(|error| (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+    // No retry makes it readable: it is acknowledged.
+    let event = delivery.event().map_err(|error| error.to_string())?;
     let job = delivery
         .job()
         .map(|job| format!(" [job {}]", job.context))
@@ -269,8 +277,13 @@ async fn run() -> Result<bool, Box<dyn std::error::Error>> {
         .route("/jwks.json", jwks);
     tokio::spawn(async move { axum::serve(listener, router).await });
 
-    println!("the receiver is at {base}/webhook, the keys are at {base}/jwks.json\n");
-    println!("{:<32} {:<6} what the receiver says", "sent", "status");
+    say(format_args!(
+        "the receiver is at {base}/webhook, the keys are at {base}/jwks.json\n"
+    ));
+    say(format_args!(
+        "{:<32} {:<6} what the receiver says",
+        "sent", "status"
+    ));
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(10))
         .build()?;
@@ -294,26 +307,26 @@ async fn run() -> Result<bool, Box<dyn std::error::Error>> {
         let right = status == row.expected.0 && says.contains(row.expected.1);
         let verdict = if right { "" } else { "  <-- NOT EXPECTED" };
         as_expected &= right;
-        println!("{:<32} {status:<6} {says}{verdict}", row.what);
+        say(format_args!("{:<32} {status:<6} {says}{verdict}", row.what));
     }
-    println!(
-        "\n{}",
-        if as_expected {
-            "all as expected"
-        } else {
-            "NOT as expected"
-        }
-    );
+    say(if as_expected {
+        "\nall as expected"
+    } else {
+        "\nNOT as expected"
+    });
     Ok(as_expected)
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    if let Some(answered) = usage::usage(include_str!("quickstart.rs")) {
+        return answered;
+    }
     match run().await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("quickstart: {error}");
+            note(format_args!("quickstart: {}", chain(&*error)));
             ExitCode::FAILURE
         }
     }

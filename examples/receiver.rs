@@ -5,26 +5,34 @@
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `BIND` | address and port to listen on | `127.0.0.1:8787` |
-//! | `GEMINI_WEBHOOK_SECRETS` | project-level: signing secrets, separated by commas | |
+//! | `GEMINI_WEBHOOK_SECRETS` | project-level: signing secrets, separated by commas or white space | |
+//! | `GEMINI_WEBHOOK_SECRETS_FILE` | a file with more of them, one a line, comments after `#` | |
 //! | `GEMINI_WEBHOOK_JWKS` | per-request: the key set, an https address (http on loopback) or a file | |
 //! | `GEMINI_WEBHOOK_JOB_KEY` | keys for job tokens, base64 of at least 32 bytes, separated by commas | |
 //! | `GEMINI_WEBHOOK_AUDIENCE` | the audience that a JWT must have | |
 //! | `GEMINI_WEBHOOK_ACCEPT_ANY_SENDER` | `1`: accept what Google signed for any customer | |
 //! | `GEMINI_WEBHOOK_STORE` | which deliveries were processed: `memory`, `sqlite:PATH`, `postgres://..` or `redis://..` | `memory` |
 //!
-//! Secrets or a key set must be given, and with a key set one of the last three: Google signs the
+//! After a rotation, both secrets belong there for two days. `GEMINI_WEBHOOK_SECRET` is read if
+//! `GEMINI_WEBHOOK_SECRETS` is not set. Secrets or a key set must be given, and with a key set one of the last three: Google signs the
 //! per-request deliveries of all its customers with the same keys.
 //!
 //! `POST /webhook` takes deliveries. `GET /healthz` says that the receiver is up, and `GET /readyz`
 //! answers 503 while there are no usable keys for per-request deliveries. Each delivery is processed once and answered with `"status":"processed"`, and when it comes again with
 //! `"duplicate"`. Standard output gets one JSON line for each. A setting that is missing or
-//! malformed ends the program with status 2. SIGTERM and Ctrl-C end it with status 0 once the
-//! current requests are answered.
+//! malformed ends the program with status 2, and an address that can't be listened on with
+//! status 1. SIGTERM and Ctrl-C end it with status 0 once the current requests are answered.
 
 #[path = "support/chain.rs"]
 mod chain;
+#[path = "support/out.rs"]
+mod out;
+#[path = "support/secrets.rs"]
+mod secrets;
+#[path = "support/usage.rs"]
+mod usage;
 
-use std::{env, io::Write as _, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{env, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -46,6 +54,7 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
+use out::{note, say};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 
@@ -70,7 +79,8 @@ impl Config {
             format!("BIND is not an address and a port such as 127.0.0.1:8787: {bind:?}")
         })?;
         let mut builder = Verifier::builder();
-        for secret in list("GEMINI_WEBHOOK_SECRETS", Secret::parse)? {
+        for (place, text) in secrets::from_env()? {
+            let secret = Secret::parse(&text).map_err(|error| format!("{place}: {error}"))?;
             builder = builder.secret(secret);
         }
         let keys = variable("GEMINI_WEBHOOK_JWKS")?
@@ -87,7 +97,9 @@ impl Config {
         }
         let verifier = builder.build().map_err(|error| match error {
             ConfigError::NothingToVerifyWith => {
-                "neither GEMINI_WEBHOOK_SECRETS nor GEMINI_WEBHOOK_JWKS is set".to_owned()
+                "neither GEMINI_WEBHOOK_SECRETS nor GEMINI_WEBHOOK_JWKS is set (and neither are \
+                 GEMINI_WEBHOOK_SECRET and GEMINI_WEBHOOK_SECRETS_FILE)"
+                    .to_owned()
             }
             ConfigError::TooManySecrets { .. } => format!("GEMINI_WEBHOOK_SECRETS: {error}"),
             error => error.to_string(),
@@ -201,7 +213,7 @@ async fn webhook(State(receiver): State<Receiver>, parts: Parts, request: Reques
     let mut line = answer.clone();
     line["http"] = head.status.as_u16().into();
     // Whoever reads the log may go away: that must not cost a delivery.
-    let _ = writeln!(std::io::stdout(), "{line}");
+    say(line);
     (head, Json(answer)).into_response()
 }
 
@@ -230,14 +242,17 @@ async fn receive(receiver: &Receiver, parts: &Parts, request: Request) -> http::
         (Outcome::Processed | Outcome::Duplicate, Some(delivery)) => {
             reply.response(accepted(code, delivery))
         }
-        // Not acknowledged, so that Google retries it while somebody looks into it.
-        (Outcome::Failed(error), _) if error.source().is::<PayloadError>() => {
-            let answer = rejected("payload_unreadable", &error.to_string());
-            response(StatusCode::UNPROCESSABLE_ENTITY, answer)
+        // No retry fixes it. It is acknowledged, and somebody looks into it.
+        (Outcome::SetAside(error), Some(delivery)) => {
+            let id = delivery.id();
+            note(format_args!(
+                "receiver: delivery {id} is set aside: {error}"
+            ));
+            reply.response(accepted(code, delivery))
         }
         (Outcome::Refused(refusal), _) => reply.response(rejected(code, &refusal.to_string())),
         (Outcome::StoreUnavailable(error), _) => {
-            eprintln!("receiver: {}", chain(error));
+            note(format_args!("receiver: {}", chain(error)));
             reply.response(rejected(code, "what was processed can't be looked up"))
         }
         _ => reply.response(rejected(code, "another attempt is being processed")),
@@ -280,12 +295,12 @@ async fn fetch(keys: &RefreshedKeys) {
         report(&error);
     }
     for skipped in keys.keys().get().iter().flat_map(|keys| keys.skipped()) {
-        eprintln!("receiver: in the key set, {skipped}");
+        note(format_args!("receiver: in the key set, {skipped}"));
     }
 }
 
 fn report(error: &RefreshError) {
-    eprintln!("receiver: {}", chain(error));
+    note(format_args!("receiver: {}", chain(error)));
 }
 
 fn readiness(keys: Option<&Arc<RefreshedKeys>>) -> (StatusCode, &'static str) {
@@ -363,17 +378,20 @@ async fn run(config: Config) -> std::io::Result<()> {
             get(async move || readiness(config.keys.as_ref())),
         )
         .with_state(config.receiver);
-    writeln!(std::io::stdout(), "listening on {}", listener.local_addr()?)?;
+    say(format_args!("listening on {}", listener.local_addr()?));
     serve(listener, router, stop).await;
     Ok(())
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    if let Some(answered) = usage::usage(include_str!("receiver.rs")) {
+        return answered;
+    }
     let config = match Config::from_env() {
         Ok(config) => config,
         Err(message) => {
-            eprintln!("receiver: {message}");
+            note(format_args!("receiver: {message}"));
             return ExitCode::from(2);
         }
     };
@@ -381,7 +399,7 @@ async fn main() -> ExitCode {
     match run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("receiver: can't listen on {bind}: {error}");
+            note(format_args!("receiver: can't listen on {bind}: {error}"));
             ExitCode::FAILURE
         }
     }

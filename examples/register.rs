@@ -1,33 +1,39 @@
 //! Registers, lists, changes and deletes project-level webhooks.
 //!
-//! `GEMINI_API_KEY=... cargo run --example register -- list`
+//! `GEMINI_API_KEY=... cargo run --example register --features reqwest -- list`
 //!
 //! `create` and `rotate` print the signing secret, which is shown this once, on the standard output
-//! alone and in the form of a setting of the example `receiver`; what to do with it stands on the
-//! standard error. The exit status is 0 if the service did as it was told, 1 if not, 2 for arguments
-//! that make no sense.
+//! alone; what to do with it is on the standard error. `create` prints it as a setting of the example
+//! `receiver`. `rotate` prints it alone, since the receiver needs the previous one for another two
+//! days.
+//!
+//! The exit status is 0 if the service did what it was told, 1 if it did not, or if nobody took the
+//! secret, and 2 for arguments that make no sense.
 
 #[path = "support/chain.rs"]
 mod chain;
-#[path = "support/send.rs"]
-mod send;
+#[path = "support/out.rs"]
+mod out;
 
-use std::{error::Error as StdError, process::ExitCode};
+use std::{error::Error as StdError, io::Write as _, process::ExitCode};
 
 use chain::chain;
 use clap::{Parser, Subcommand};
 use gemini_webhooks::{
     EventType,
     configure::{
-        NewSigningSecret, NewWebhook, RequestError, Revocation, RotatedSecret, Webhook,
-        WebhookPage, WebhookService, WebhookState, WebhookUpdate, acknowledged,
+        ApiClient, NewSigningSecret, NewWebhook, RequestError, Revocation, RotatedSecret,
+        SendError, Webhook, WebhookPage, WebhookService, WebhookState, WebhookUpdate, acknowledged,
     },
 };
-use send::send;
+use out::{note, say};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Registers webhooks of the Gemini API
+///
+/// The exit status is 0 if the service did what it was told, 1 if it did not, 2 for arguments that
+/// make no sense.
 #[derive(Parser)]
 #[command(name = "register", version)]
 struct Options {
@@ -40,7 +46,7 @@ struct Options {
     )]
     api_key: String,
 
-    /// Another server, such as a stand-in of the service
+    /// Another server, such as a stand-in for the service
     #[arg(long, value_name = "URL", default_value = WebhookService::GOOGLE)]
     base_url: String,
 
@@ -52,29 +58,33 @@ struct Options {
 enum Action {
     /// Creates a webhook, and prints its signing secret
     Create {
-        /// Where its deliveries go
+        /// The address that its deliveries are sent to
         uri: String,
         /// Its name, for people
         #[arg(long)]
         name: Option<String>,
-        /// A type of event to subscribe to, such as batch.succeeded; several, or all without
+        /// A type of event to subscribe to, such as batch.succeeded; several, or without one all
+        /// seven that the service accepts
         #[arg(long = "event", value_name = "TYPE")]
         events: Vec<EventType>,
     },
-    /// Lists all webhooks
+    /// Lists all webhooks: id, state, address, event types and name
     List,
     /// Changes a webhook
     Update {
         /// Its id
         id: String,
+        /// Another name
+        #[arg(long)]
+        name: Option<String>,
         /// Another address
         #[arg(long)]
         uri: Option<String>,
-        /// enabled or disabled
-        #[arg(long)]
+        /// Another state
+        #[arg(long, value_parser = ["enabled", "disabled"])]
         state: Option<String>,
     },
-    /// Gives a webhook another signing secret, and prints it
+    /// Creates another signing secret for a webhook, and prints it
     Rotate {
         /// Its id
         id: String,
@@ -82,7 +92,7 @@ enum Action {
         #[arg(long)]
         immediately: bool,
     },
-    /// Has a webhook send a delivery, to see whether it arrives
+    /// Makes the service send a delivery, which proves nothing until it arrives
     Ping {
         /// Its id
         id: String,
@@ -100,30 +110,38 @@ fn show(webhook: &Webhook) {
         .iter()
         .map(EventType::as_str)
         .collect();
-    let state = webhook.state.as_ref().map_or("", WebhookState::as_str);
-    println!(
-        "{} {state} {} {}",
-        webhook.id,
-        webhook.uri,
+    let state = webhook.state.as_ref().map_or("-", WebhookState::as_str);
+    let [id, uri] = [webhook.id(), webhook.uri.as_deref()].map(|text| text.unwrap_or("-"));
+    // Quoted: a name may have any character.
+    let name = webhook.name.as_ref().map(|name| format!(" {name:?}"));
+    let name = name.unwrap_or_default();
+    say(format_args!(
+        "{id} {state} {uri} {}{name}",
         events.join(",")
-    );
+    ));
     for secret in &webhook.signing_secrets {
         if let Some(end) = secret.expire_time {
-            println!("  {} ends at {end}", secret.truncated_secret);
+            say(format_args!("  {} ends at {end}", secret.truncated_secret));
         }
     }
 }
 
-fn show_secret(secret: &NewSigningSecret, advice: &str) {
-    println!("GEMINI_WEBHOOK_SECRETS={}", secret.expose());
-    eprintln!("The secret is shown this once: keep it where secrets are kept. {advice}");
+/// Prints a secret, with this text before it. If nobody takes it, it is lost.
+fn show_secret(before: &str, secret: &NewSigningSecret, advice: &str) -> Result<(), BoxError> {
+    let mut output = std::io::stdout();
+    let shown = writeln!(output, "{before}{}", secret.expose()).and_then(|()| output.flush());
+    shown.map_err(|error| format!("the secret is lost ({error}): rotate it"))?;
+    note(format_args!(
+        "The secret is shown this once: store it with your other secrets. {advice}"
+    ));
+    Ok(())
 }
 
-async fn list(service: &WebhookService, client: &reqwest::Client) -> Result<(), BoxError> {
+async fn list(service: &WebhookService, client: &ApiClient) -> Result<(), BoxError> {
     let mut token = None;
     loop {
         let request = service.list(None, token.as_deref())?;
-        let page = WebhookPage::from_response(&send(client, request).await?)?;
+        let page = WebhookPage::from_response(&client.send(request).await?)?;
         page.webhooks.iter().for_each(show);
         token = page.next_page_token;
         if token.is_none() {
@@ -132,11 +150,46 @@ async fn list(service: &WebhookService, client: &reqwest::Client) -> Result<(), 
     }
 }
 
+async fn create(
+    service: &WebhookService,
+    client: &ApiClient,
+    webhook: &NewWebhook,
+) -> Result<(), BoxError> {
+    let response = client.send(service.create(webhook)?).await?;
+    let webhook = Webhook::from_response(&response)?;
+    let id = webhook.id().unwrap_or("a webhook, whose id did not come");
+    note(format_args!("created {id}"));
+    let Some(secret) = &webhook.new_signing_secret else {
+        return Err("the answer has no secret: `rotate` returns another one".into());
+    };
+    let advice = "Configure the receiver with it, beside the secrets of other webhooks.";
+    show_secret("GEMINI_WEBHOOK_SECRETS=", secret, advice)
+}
+
+async fn rotate(
+    service: &WebhookService,
+    client: &ApiClient,
+    id: &str,
+    revocation: Revocation,
+) -> Result<(), BoxError> {
+    let response = client.send(service.rotate(id, revocation)?).await?;
+    let secret = RotatedSecret::from_response(&response)?.secret;
+    let advice = match revocation {
+        Revocation::Immediately => {
+            "The previous one has ended: put this one in its place in GEMINI_WEBHOOK_SECRETS now."
+        }
+        _ => {
+            "Add it to GEMINI_WEBHOOK_SECRETS within 24 hours, and keep the previous one there \
+             too, separated by a comma, for two days from now."
+        }
+    };
+    // Not as a setting, which would drop the previous secret.
+    show_secret("", &secret, advice)
+}
+
 async fn run(options: Options) -> Result<(), BoxError> {
     let service = WebhookService::new(&options.api_key)?.base_url(&options.base_url)?;
-    let client = reqwest::Client::builder()
-        .timeout(std::time::Duration::from_secs(30))
-        .build()?;
+    let client = ApiClient::new()?;
     match options.action {
         Action::Create { uri, name, events } => {
             let mut new = NewWebhook::new(uri)?;
@@ -144,50 +197,48 @@ async fn run(options: Options) -> Result<(), BoxError> {
                 new = new.name(name);
             }
             let events = match events {
-                none if none.is_empty() => EventType::KNOWN.to_vec(),
+                none if none.is_empty() => EventType::SUBSCRIBABLE.to_vec(),
                 events => events,
             };
             let new = events.into_iter().fold(new, NewWebhook::subscribe);
-            let response = send(&client, service.create(&new)?).await?;
-            let webhook = Webhook::from_response(&response)?;
-            eprintln!("created {}", webhook.id);
-            let secret = webhook
-                .new_signing_secret
-                .ok_or("the answer has no secret")?;
-            show_secret(&secret, "Configure the receiver with it.");
+            create(&service, &client, &new).await?;
         }
         Action::List => list(&service, &client).await?,
-        Action::Update { id, uri, state } => {
+        Action::Update {
+            id,
+            name,
+            uri,
+            state,
+        } => {
             let mut update = WebhookUpdate::default();
+            if let Some(name) = name {
+                update = update.name(name);
+            }
             if let Some(uri) = uri {
                 update = update.uri(uri)?;
             }
             if let Some(state) = state {
                 update = update.state(state.as_str().into());
             }
-            let response = send(&client, service.update(&id, &update)?).await?;
+            let response = client.send(service.update(&id, &update)?).await?;
             show(&Webhook::from_response(&response)?);
         }
         Action::Rotate { id, immediately } => {
-            let (revocation, advice) = if immediately {
-                let advice =
-                    "The previous one has ended: configure the receiver with this one now.";
-                (Revocation::Immediately, advice)
+            let revocation = if immediately {
+                Revocation::Immediately
             } else {
-                let advice = "Configure the receiver with both (separated by a comma) within 24 \
-                              hours, and with this one alone after two days.";
-                (Revocation::AfterH24, advice)
+                Revocation::AfterH24
             };
-            let response = send(&client, service.rotate(&id, revocation)?).await?;
-            show_secret(&RotatedSecret::from_response(&response)?.secret, advice);
+            rotate(&service, &client, &id, revocation).await?;
         }
         Action::Ping { id } => {
-            acknowledged(&send(&client, service.ping(&id)?).await?)?;
-            eprintln!("the service sends a delivery");
+            acknowledged(&client.send(service.ping(&id)?).await?)?;
+            note("The service accepts a ping even if the address can't be reached.");
+            note("Look for the delivery at the receiver.");
         }
         Action::Delete { id } => {
-            acknowledged(&send(&client, service.delete(&id)?).await?)?;
-            eprintln!("deleted {id}");
+            acknowledged(&client.send(service.delete(&id)?).await?)?;
+            note(format_args!("deleted {id}"));
         }
     }
     Ok(())
@@ -198,8 +249,9 @@ async fn main() -> ExitCode {
     match run(Options::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("register: {}", chain(&*error));
-            let misuse = error.is::<RequestError>();
+            note(format_args!("register: {}", chain(&*error)));
+            let unusable = |error: &SendError| matches!(error, SendError::InvalidRequest { .. });
+            let misuse = error.is::<RequestError>() || error.downcast_ref().is_some_and(unusable);
             ExitCode::from(if misuse { 2 } else { 1 })
         }
     }

@@ -3,20 +3,24 @@
 //!
 //! `cargo run --example sender -- --secret whsec_... batch.succeeded`
 //!
-//! Signs with the secret that the receiver has, or (`--scheme v1a`, `--scheme jwt`) with keys that it
+//! Signs with the secret that the receiver has (`--secret`, or `GEMINI_WEBHOOK_SECRETS` as in the
+//! receiver), or (`--scheme v1a`, `--scheme jwt`) with keys that it
 //! makes and publishes at `http://127.0.0.1:PORT/jwks.json` (`--jwks-port PORT`): point the
 //! receiver's key set there. An attempt that gets no 2xx within 10 s is made again, later and
 //! later, for 24 hours: the same id, a fresh timestamp and signature.
 //!
 //! Prints a line for each attempt. The exit status is 0 if everything was acknowledged, 1 if not, 2
-//! for arguments that make no sense.
+//! for arguments or settings that make no sense.
 
 #[path = "support/chain.rs"]
 mod chain;
+#[path = "support/out.rs"]
+mod out;
+#[path = "support/secrets.rs"]
+mod secrets;
 
 use std::{
     error::Error as StdError,
-    io::Write as _,
     process::ExitCode,
     sync::{
         Arc,
@@ -33,6 +37,7 @@ use gemini_webhooks::{
     testing::{Signer, SigningKeys, sample},
 };
 use indicatif::{ProgressBar, ProgressStyle};
+use out::{note, say};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
@@ -45,6 +50,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends signed events to a webhook receiver, as the Gemini API does
+///
+/// The exit status is 0 if everything was acknowledged, 1 if not, 2 for arguments or settings that
+/// make no sense.
+#[expect(clippy::doc_markdown, reason = "clap shows it as it is")]
 #[derive(Parser)]
 #[command(name = "sender", version)]
 struct Options {
@@ -60,14 +69,10 @@ struct Options {
     )]
     to: reqwest::Url,
 
-    /// The signing secret (whsec_...); several sign like a rotation that is going on
+    /// The signing secret (whsec_...), or several, which sign as during a rotation [default: those in
+    /// GEMINI_WEBHOOK_SECRETS and GEMINI_WEBHOOK_SECRETS_FILE]
     // Parsed later on: clap would print what it can't parse.
-    #[arg(
-        long,
-        value_name = "SECRET",
-        env = "GEMINI_WEBHOOK_SECRET",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "SECRET")]
     secret: Vec<String>,
 
     /// How to sign: with the secret (v1), or as for per-request webhooks (v1a, jwt)
@@ -186,17 +191,18 @@ impl Sender {
     }
 
     fn say(&self, line: &str) {
-        self.bar.suspend(|| print(line));
+        self.bar.suspend(|| say(line));
     }
 
-    /// Whether it was acknowledged.
-    async fn deliver(&self, id: &str) -> bool {
+    /// Whether it was acknowledged. `attempt` is the number of the last attempt for this id.
+    async fn deliver(&self, id: &str, attempt: &mut u32) -> bool {
         let begun = Instant::now();
+        let before = *attempt;
         let mut wait = FIRST_WAIT;
-        let mut attempt = 1;
         loop {
             let (acknowledged, answer) = self.attempt(id).await;
             self.attempts.fetch_add(1, Ordering::Relaxed);
+            *attempt += 1;
             if acknowledged {
                 self.say(&format!("{id} attempt {attempt}: {answer}"));
                 return true;
@@ -207,7 +213,7 @@ impl Sender {
             let last = self
                 .options
                 .max_attempts
-                .is_some_and(|most| attempt >= most);
+                .is_some_and(|most| *attempt - before >= most);
             if last || passed + jittered > DAY {
                 self.say(&format!("{id} attempt {attempt}: {answer}: given up"));
                 return false;
@@ -218,7 +224,6 @@ impl Sender {
             ));
             tokio::time::sleep(real).await;
             wait = (wait * 2).min(LONGEST_WAIT);
-            attempt += 1;
         }
     }
 
@@ -273,9 +278,10 @@ impl Sender {
                 0 => first.clone(),
                 _ => format!("{first}-{number}"),
             };
-            let mut acknowledged = self.deliver(&id).await;
+            let mut attempt = 0;
+            let mut acknowledged = self.deliver(&id, &mut attempt).await;
             if acknowledged && self.options.duplicate {
-                acknowledged = self.deliver(&id).await;
+                acknowledged = self.deliver(&id, &mut attempt).await;
             }
             self.bar.inc(1);
             acknowledged
@@ -288,7 +294,7 @@ impl Sender {
         self.bar.finish_and_clear();
         if count > 1 {
             let attempts = self.attempts.load(Ordering::Relaxed);
-            print(&format!(
+            say(format_args!(
                 "{acknowledged} of {count} acknowledged, in {attempts} attempts"
             ));
         }
@@ -296,19 +302,26 @@ impl Sender {
     }
 }
 
-/// Whoever reads the lines may go away: that is no reason to stop sending.
-fn print(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+/// The secrets of the arguments, or else of the environment.
+fn secrets(options: &Options) -> Result<Vec<Secret>, BoxError> {
+    if options.secret.is_empty() {
+        let found = secrets::from_env()?.into_iter();
+        let parsed = found.map(|(place, text)| {
+            Secret::parse(&text).map_err(|error| format!("{place}: {error}").into())
+        });
+        return parsed.collect();
+    }
+    let given = options.secret.iter();
+    given.map(|text| Ok(Secret::parse(text)?)).collect()
 }
 
 fn signer(options: &Options, keys: &SigningKeys) -> Result<Signer, BoxError> {
     match options.scheme {
         Scheme::V1 => {
-            let secrets = options.secret.iter().map(|text| Secret::parse(text));
-            let secrets = secrets.collect::<Result<Vec<_>, _>>()?;
+            let secrets = secrets(options)?;
             let (first, others) = secrets
                 .split_first()
-                .ok_or("--scheme v1 needs a --secret")?;
+                .ok_or("--scheme v1 needs a --secret, or GEMINI_WEBHOOK_SECRETS")?;
             Ok(others.iter().fold(Signer::v1(first), Signer::and_v1))
         }
         _ if options.jwks_port.is_none() => Err(
@@ -355,7 +368,7 @@ fn random() -> f64 {
 /// The keys, for as long as this program runs.
 async fn publish(keys: &SigningKeys, port: u16) -> Result<(), BoxError> {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
-    print(&format!(
+    say(format_args!(
         "keys are at http://{}/jwks.json",
         listener.local_addr()?
     ));
@@ -395,7 +408,7 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("sender: {}", chain(&*error));
+            note(format_args!("sender: {}", chain(&*error)));
             ExitCode::FAILURE
         }
     }

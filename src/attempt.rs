@@ -21,8 +21,9 @@ pub(crate) const NAMES: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook
 ///   uses as its separator
 /// - `webhook-timestamp`: Unix seconds in decimal digits, without a sign, a leading zero or a
 ///   fraction, at most 2⁶³ - 1
-/// - `webhook-signature`: at most 8 KiB of printable ASCII, 1 to 16 entries separated by spaces, at
-///   least one of them of the form `version,signature` or a compact JWT
+/// - `webhook-signature`: at most 8 KiB of printable ASCII, 1 to 16 entries separated by spaces, or by
+///   a comma and a space where a proxy joined two lines, at least one of them of the form
+///   `version,signature` or a compact JWT
 #[derive(Clone, Copy)]
 pub struct Attempt<'a> {
     id: &'a str,

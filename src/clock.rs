@@ -73,6 +73,7 @@ mod sleep {
     }
 
     impl Clock {
+        #[cfg_attr(not(feature = "testing"), expect(clippy::unused_self))]
         pub(crate) fn sleep(&self, time: Duration) -> Sleep {
             #[cfg(feature = "testing")]
             if let Some(manual) = &self.manual {
@@ -97,10 +98,14 @@ mod sleep {
 
 #[cfg(feature = "testing")]
 mod manual {
+    #[cfg(feature = "_per-request")]
     use std::{
         pin::Pin,
+        task::{Context, Poll},
+    };
+    use std::{
         sync::{Arc, Mutex, MutexGuard, PoisonError},
-        task::{Context, Poll, Waker},
+        task::Waker,
         time::{Duration, Instant},
     };
 

@@ -57,6 +57,26 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     encode_url(&Sha256::digest(bytes))
 }
 
+/// Decodes percent-encoding (RFC 3986, section 2.1). `None` where the text has none, or a `%` that is
+/// not followed by two digits.
+pub(crate) fn percent_decode(text: &[u8]) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(position) = memchr::memchr(b'%', rest) {
+        let (plain, encoded) = rest.split_at_checked(position)?;
+        let [_, high, low, after @ ..] = encoded else {
+            return None;
+        };
+        let digit = |byte: &u8| char::from(*byte).to_digit(16);
+        let byte = digit(high)?.checked_mul(16)?.checked_add(digit(low)?)?;
+        decoded.extend_from_slice(plain);
+        decoded.push(u8::try_from(byte).ok()?);
+        rest = after;
+    }
+    decoded.extend_from_slice(rest);
+    (decoded.len() < text.len()).then_some(decoded)
+}
+
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn encode(bytes: &[u8]) -> String {
     BASE64.encode(bytes)
@@ -147,6 +167,16 @@ mod tests {
         assert_eq!(decode_exactly::<3>(b"AQID="), None);
         assert_eq!(decode_exactly::<5>(b"AQIDBAU="), Some([1, 2, 3, 4, 5]));
         assert_eq!(decode_exactly::<5>(b"AQIDBAV"), None);
+    }
+
+    #[test]
+    fn percent_encoding_is_decoded_where_there_is_some() {
+        let decode = |text: &str| percent_decode(text.as_bytes());
+        assert_eq!(decode("a%2B%2fb%25").unwrap(), b"a+/b%");
+        assert_eq!(decode("%00").unwrap(), b"\0");
+        for text in ["", "a+b", "%", "a%2", "%2g", "%+2", "%41%"] {
+            assert_eq!(decode(text), None, "{text:?}");
+        }
     }
 
     #[test]

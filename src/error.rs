@@ -110,9 +110,9 @@ pub enum Error {
         /// What was found and what was expected.
         reason: &'static str,
     },
-    /// The signature is Google's, and nothing proves that the job is ours: it may be another
-    /// customer's.
-    #[error("Google signed this, but nothing proves that the job is ours: {reason}")]
+    /// Nothing proves that the job is ours: it may be another customer's. The token in the URI is
+    /// checked before the signature, so the delivery may also be a forgery.
+    #[error("nothing proves that the job is ours: {reason}")]
     UnknownOrigin {
         /// What was found and what was expected.
         reason: &'static str,
@@ -277,12 +277,12 @@ pub enum ConfigError {
         /// The fault, and the expected form, without any part of the key.
         reason: &'static str,
     },
-    /// The audience is empty: any JWT with an empty audience would pass.
-    #[error("the audience is empty")]
+    /// The audience is empty or white space: any JWT with such an audience would pass.
+    #[error("the audience is empty: give the one that the job names, or use job tokens")]
     EmptyAudience,
-    /// A job token is required in the URI, and there are no `JobTokens` to verify
-    /// it with.
-    #[error("`require_uri_token` needs job tokens to verify")]
+    /// Nothing could be accepted without `JobTokens`: a token is required in the URI, or only `v1a`
+    /// is verified, which has no audience.
+    #[error("`require_uri_token`, and `v1a_only` with an audience, need job tokens")]
     NoJobTokens,
     /// The name of a secret can't be a part of an idempotency key.
     #[error("a secret's name has 1 to 64 visible ASCII characters without a full stop")]

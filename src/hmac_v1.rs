@@ -44,8 +44,9 @@ impl Secret {
     /// # Errors
     ///
     /// [`ConfigError::InvalidSecret`], which tells the usual mistakes apart: quotation marks, white
-    /// space around it, a signature's `v1,` in front, the truncated form that Google shows later,
-    /// a public key.
+    /// space or invisible characters, a whole `NAME=whsec_...`, percent-encoding, base64url, several
+    /// secrets in one text, a signature's `v1,` in front, the truncated form that Google shows later,
+    /// and a public key, an API key or a job token in its place.
     ///
     /// ```
     /// use gemini_webhooks::Secret;
@@ -61,7 +62,7 @@ impl Secret {
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let invalid = |reason| ConfigError::InvalidSecret { reason };
         if let Some(mistake) = Mistake::find(text) {
-            return Err(invalid(mistake.as_str()));
+            return Err(invalid(mistake.text));
         }
         let encoded = text.strip_prefix("whsec_").unwrap_or(text);
         let mut buffer = Zeroizing::new([0; Self::MAX_BYTES + 2]);
@@ -153,11 +154,33 @@ impl Mac {
 
     /// Returns the tag of the parts, one after the other.
     pub(crate) fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
+        #[cfg(all(test, feature = "diagnose"))]
+        hashed::add(parts.iter().map(|part| part.len()).sum());
         let mut mac = Hmac::clone(&self.0);
         for part in parts {
             mac.update(part);
         }
         mac.finalize().into_bytes().into()
+    }
+}
+
+/// The work of a thread, for tests of how much there is.
+#[cfg(all(test, feature = "diagnose"))]
+pub(crate) mod hashed {
+    use std::cell::Cell;
+
+    thread_local! {
+        static HASHED: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+    }
+
+    pub(crate) fn add(bytes: usize) {
+        let (all, times) = HASHED.get();
+        HASHED.set((all + bytes, times + 1));
+    }
+
+    /// Returns the bytes that were hashed since the last call, and how often some were.
+    pub(crate) fn take() -> (usize, usize) {
+        HASHED.take()
     }
 }
 

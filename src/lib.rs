@@ -51,9 +51,9 @@
 //! use gemini_webhooks::keys::{JwksEndpoint, RefreshedKeys};
 //!
 //! let keys = Arc::new(RefreshedKeys::new(JwksEndpoint::google()?));
-//! let tokens = JobTokens::parse(&std::env::var("JOB_KEY")?)?; // `openssl rand -base64 32`
+//! let tokens = JobTokens::parse(&std::env::var("GEMINI_WEBHOOK_JOB_KEY")?)?; // `openssl rand -base64 32`
 //! let verifier = Verifier::builder()
-//!     .secret(Secret::parse(&std::env::var("WEBHOOK_SECRET")?)?)
+//!     .secret(Secret::parse(&std::env::var("GEMINI_WEBHOOK_SECRETS")?)?)
 //!     .per_request(PerRequest::with_job_tokens(keys.clone(), tokens))
 //!     .build()?;
 //! tokio::spawn(async move { keys.run(|error| eprintln!("{error:?}")).await });
@@ -87,7 +87,7 @@
 //! | `http` | yes | the types of http 1: requests for [`Verifier::verify`], responses to answer with |
 //! | `aws-lc-rs` | yes | per-request webhooks, on the fast backend |
 //! | `rust-crypto` | no | per-request webhooks, in Rust alone; `aws-lc-rs` wins where both are enabled |
-//! | `reqwest` | no | `keys::JwksEndpoint`: fetch Google's keys over HTTPS, in a Tokio runtime; enables `aws-lc-rs` and `http` |
+//! | `reqwest` | no | `keys::JwksEndpoint`: fetch Google's keys over HTTPS, in a Tokio runtime, and with `configure` its `ApiClient`; enables `aws-lc-rs` and `http` |
 //! | `receiver` | no | `Receiver` and `store`: each delivery is handled once; no dependencies |
 //! | `sqlite`, `postgres`, `redis` | no | `receiver` with that store, in a Tokio runtime |
 //! | `tracing` | no | `receiver` with a span for each delivery |
@@ -124,10 +124,14 @@ pub mod configure;
 mod delivery;
 #[cfg(feature = "diagnose")]
 pub mod diagnose;
+#[cfg(doctest)]
+mod documents;
 mod encoding;
 mod error;
 pub mod event;
 mod hmac_v1;
+#[cfg(feature = "reqwest")]
+mod https;
 mod json;
 #[cfg_attr(not(feature = "_per-request"), path = "per_request/absent.rs")]
 mod per_request;
@@ -162,20 +166,3 @@ pub use window::ReplayWindow;
 pub use http;
 pub use serde_json;
 pub use time;
-
-/// Lets the compiler check the README's examples.
-#[cfg(all(
-    doctest,
-    feature = "configure",
-    feature = "diagnose",
-    feature = "reqwest",
-    feature = "sqlite",
-    feature = "testing"
-))]
-#[doc = include_str!("../README.md")]
-struct Readme;
-
-/// Lets the compiler check the examples of the guide for those who change over.
-#[cfg(all(doctest, feature = "http"))]
-#[doc = include_str!("../docs/migrating.md")]
-struct Migrating;

@@ -13,6 +13,8 @@ use crate::{
 
 mod binding;
 mod crypto;
+#[cfg(feature = "diagnose")]
+mod inspect;
 pub(crate) mod job_tokens;
 mod jwt;
 pub mod keys;
@@ -137,11 +139,15 @@ impl PerRequest {
 
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         match &self.origin.audience {
-            Some(audience) if audience.is_empty() => Err(ConfigError::EmptyAudience),
-            _ if self.origin.require_uri_token && self.origin.tokens.is_none() => {
-                Err(ConfigError::NoJobTokens)
+            Some(audience) if audience.trim().is_empty() => Err(ConfigError::EmptyAudience),
+            audience => {
+                let only_tokens = self.origin.require_uri_token
+                    || self.v1a_only && audience.is_some() && !self.origin.any_sender;
+                if only_tokens && self.origin.tokens.is_none() {
+                    return Err(ConfigError::NoJobTokens);
+                }
+                Ok(())
             }
-            _ => Ok(()),
         }
     }
 
@@ -151,11 +157,6 @@ impl PerRequest {
             schemes.insert(Scheme::Jwt);
         }
         schemes
-    }
-
-    #[cfg(feature = "diagnose")]
-    pub(crate) fn keys_parsed_at(&self) -> Option<i64> {
-        Some(self.keys.shared.get()?.parsed_at)
     }
 
     /// Verifies, and once more if the delivery was refused under keys that have been replaced since,

@@ -4,8 +4,8 @@
 //!
 //! With the feature `tracing`, each delivery has a span `gemini_webhook` at level `INFO`. Whatever the
 //! handler traces is inside. When the delivery is answered, the span has one event, `answered`, at level
-//! `INFO` for 200 and for `in_flight`, `WARN` for refusals and `lease_lost`, and `ERROR` for `failed`
-//! and `store_unavailable`.
+//! `INFO` for `processed`, `duplicate` and `in_flight`, `WARN` for refusals and `lease_lost`, and `ERROR`
+//! for `failed`, `set_aside` and `store_unavailable`.
 //!
 //! | field | of | value |
 //! |---|---|---|
@@ -180,11 +180,13 @@ impl Receiver {
             claim: claim.clone(),
         };
         let outcome = match catch_panic(async { handler(received).await }).await {
-            Ok(Ok(())) => {
-                let retention = self.0.retention.max(delivery.retention());
-                return complete(store, &claim, retention).await;
-            }
-            Ok(Err(error)) => Ok(Outcome::Failed(error.into())),
+            Ok(returned) => match returned.map_err(Into::into) {
+                Err(error) if !error.is_permanent() => Ok(Outcome::Failed(error)),
+                finished => {
+                    let retention = self.0.retention.max(delivery.retention());
+                    return complete(store, &claim, retention, finished.err()).await;
+                }
+            },
             Err(panic) => Err(panic),
         };
         // If it fails, the lease ends by itself.
@@ -243,16 +245,23 @@ impl ReceiverBuilder {
     }
 }
 
-async fn complete(store: &dyn IdempotencyStore, claim: &Claim, retention: Duration) -> Outcome {
+/// Completes a claim: the delivery is handled, or never will be because of `failure`.
+async fn complete(
+    store: &dyn IdempotencyStore,
+    claim: &Claim,
+    retention: Duration,
+    failure: Option<HandlerError>,
+) -> Outcome {
     let mut completed = store.complete(claim, retention).await;
     if completed.is_err() {
         // Handled, and not remembered so: worth another try, over a new connection perhaps.
         completed = store.complete(claim, retention).await;
     }
-    match completed {
-        Ok(true) => Outcome::Processed,
-        Ok(false) => Outcome::LeaseLost,
-        Err(error) => Outcome::StoreUnavailable(error),
+    match (completed, failure) {
+        (Ok(true), None) => Outcome::Processed,
+        (Ok(true), Some(failure)) => Outcome::SetAside(failure),
+        (Ok(false), _) => Outcome::LeaseLost,
+        (Err(error), _) => Outcome::StoreUnavailable(error),
     }
 }
 

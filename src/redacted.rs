@@ -1,5 +1,5 @@
 //! Texts of others as `Debug`, errors and traces may show them: without job tokens, signing secrets,
-//! and the passwords and queries of addresses.
+//! API keys, and the passwords and queries of addresses.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use serde_json::{Map, Value};
 
 /// The member of `user_metadata`, and the query parameter, that holds a job token.
 const JOB_MEMBER: &str = "gemini_webhooks_job";
-/// The texts that every signing secret and every job token begin with.
-const PREFIXES: [&str; 2] = ["whsec_", JOB_TOKEN];
+/// The texts that every signing secret, every job token and every API key of Google's begin with.
+const PREFIXES: [&str; 4] = ["whsec_", JOB_TOKEN, "AIza", "AQ.Ab"];
 const JOB_TOKEN: &str = "gwj1_";
 
 const NOTHING: &str = "[redacted]";
 
-/// Cuts signing secrets and job tokens after their prefix, and addresses before their query, and leaves
-/// out users and passwords.
+/// Cuts signing secrets, job tokens and API keys after their prefix, and addresses before their
+/// query, and leaves out users and passwords.
 pub(crate) fn text(text: &str) -> String {
     let text = PREFIXES.iter().fold(text.to_owned(), |text, prefix| {
         let mut parts = text.split(prefix);
@@ -213,6 +213,7 @@ mod tests {
             ("whsec_C2FV+/sQ==, or gwj1_AA-_", "whsec_.., or gwj1_.."),
             ("whsec_...3frh", "whsec_...3frh"),
             ("whsec_", "whsec_"),
+            ("'api_key:AIzaSyA-b_0' is", "'api_key:AIza..' is"),
         ] {
             assert_eq!(text(given), shown);
             assert_eq!(text(shown), shown);

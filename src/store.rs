@@ -175,6 +175,7 @@ impl StoreError {
 
 /// The time to keep the fencing token of a claim that was not completed, after its lease: as long as
 /// the service retries, and both sides of a default window.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 const KEEP: Duration = Duration::from_secs(24 * 60 * 60 + 600);
 
 /// The longest time that each store can represent: 10 years.

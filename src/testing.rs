@@ -16,11 +16,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "receiver")]
+mod failing_store;
 #[cfg(feature = "_per-request")]
 mod signing_keys;
 
 use std::{fmt, sync::Arc};
 
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
@@ -32,6 +35,8 @@ use crate::{
 };
 
 pub use crate::clock::Clock;
+#[cfg(feature = "receiver")]
+pub use failing_store::FailingStore;
 #[cfg(feature = "_per-request")]
 pub use signing_keys::SigningKeys;
 
@@ -152,7 +157,43 @@ impl<'a> IntoAttempt<'a> for &'a SignedDelivery {
 /// Returns the body of an event of the given type, as the service's documentation shows it.
 #[must_use]
 pub fn sample(event_type: &EventType) -> String {
-    let name = serde_json::Value::from(event_type.as_str());
-    let data = event_type.sample_data();
-    format!(r#"{{"type":{name},"version":"v1","timestamp":"2026-01-22T12:00:00Z","data":{data}}}"#)
+    sample_with(event_type, event_type.sample_data().0)
 }
+
+/// Returns the body of a [`sample`] whose data has another `id`.
+///
+/// ```
+/// use gemini_webhooks::{Event, EventType, testing::sample_with};
+///
+/// let body = sample_with(&EventType::BatchFailed, "batches/7");
+/// let event: Event = serde_json::from_str(&body)?;
+/// assert_eq!(event.data.id(), Some("batches/7"));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[must_use]
+pub fn sample_with(event_type: &EventType, id: &str) -> String {
+    let (_, members) = event_type.sample_data();
+    let [name, id] = [event_type.as_str(), id].map(Value::from);
+    format!(
+        r#"{{"type":{name},"version":"v1","timestamp":"2026-01-22T12:00:00Z","data":{{"id":{id}{members}}}}}"#
+    )
+}
+
+/// Returns the body of a [`sample`] without any member that is optional: its type, and the `id` of its
+/// data. A handler has to manage with these.
+///
+/// ```
+/// use gemini_webhooks::{EventType, testing::minimal_sample};
+///
+/// let body = minimal_sample(&EventType::BatchSucceeded);
+/// assert_eq!(body, r#"{"type":"batch.succeeded","data":{"id":"batch_123456"}}"#);
+/// ```
+#[must_use]
+pub fn minimal_sample(event_type: &EventType) -> String {
+    let (id, _) = event_type.sample_data();
+    let [name, id] = [event_type.as_str(), id].map(Value::from);
+    format!(r#"{{"type":{name},"data":{{"id":{id}}}}}"#)
+}
+
+#[cfg(test)]
+mod tests;

@@ -207,6 +207,10 @@ impl Verifier {
     pub(crate) fn per_request(&self) -> Option<&PerRequest> {
         self.0.per_request.as_ref()
     }
+
+    pub(crate) fn secrets(&self) -> &[NamedSecret] {
+        &self.0.secrets
+    }
 }
 
 /// Configures a [`Verifier`].
@@ -241,7 +245,8 @@ impl VerifierBuilder {
         self
     }
 
-    /// Also verifies per-request deliveries, which Google's own keys sign.
+    /// Also verifies per-request deliveries, which Google's own keys sign. A second call replaces the
+    /// first.
     #[cfg(feature = "_per-request")]
     pub fn per_request(self, per_request: PerRequest) -> Self {
         Self {
@@ -317,7 +322,9 @@ pub(crate) fn is_key_part(
 
 /// A verifier that can be replaced while requests are served, as when a secret is rotated.
 ///
-/// Clones share the verifier. A verification that has begun ends with the one it began with.
+/// Clones share the verifier. A verification that has begun ends with the one it began with. What
+/// [`replace`](Self::replace) takes is the whole of it: with its per-request settings too. To wait for
+/// newer keys, `verify_refreshing` with what [`get`](Self::get) returns.
 ///
 /// ```
 /// use gemini_webhooks::{Secret, SharedVerifier, Verifier};

@@ -44,6 +44,39 @@ fn a_body_that_is_not_utf_8_verifies_and_then_fails_to_parse() {
     assert!(std::error::Error::source(&error).is_some());
 }
 
+#[test]
+fn two_lines_of_signatures_joined_by_a_proxy_count_one_by_one() {
+    let sign = |text: &str| {
+        let secret = Secret::parse(text).unwrap();
+        Signer::v1(&secret).sign("msg_1", now(), "{}").signature
+    };
+    let (ours, other) = (sign(SECRET), sign("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"));
+    let verify = |signature: &str| verify("msg_1", &NOW.to_string(), signature, b"{}");
+    for joined in [
+        format!("{ours}, {other}"),
+        format!("{other}, {ours}"),
+        format!("{other}, v2,AAAA, {ours},"),
+    ] {
+        assert_eq!(verify(&joined), Ok(()), "{joined}");
+    }
+    // A comma anywhere else is not a separator.
+    let text = ours.strip_prefix("v1,").unwrap();
+    for other in [
+        format!("{other}, {other}"),
+        format!("{ours},,"),
+        format!("v1,,{text}"),
+        format!("{other},{ours}"),
+        format!("{ours},{other}"),
+        format!("v1,{},{}", &text[..20], &text[20..]),
+        format!("v1, {text}"),
+    ] {
+        assert_code(verify(&other), "signature_mismatch");
+    }
+    for other in [format!("{text},"), format!("v2,{text},")] {
+        assert_code(verify(&other), "no_usable_scheme");
+    }
+}
+
 /// What JSON parsers are known to fall over, each on.
 const HOSTILE_JSON: [&[u8]; 14] = [
     b"\xef\xbb\xbf\xef\xbb\xbf{\"type\":\"ping\"}",
@@ -226,7 +259,7 @@ fn a_signature_counts_only_as_what_it_is_offered_as() {
         (format!("v2,{tag}"), "no_usable_scheme"),
         (format!("v1,v1,{tag}"), "signature_mismatch"),
         (format!("v1,{tag}A"), "signature_mismatch"),
-        (format!("v1,{tag},"), "signature_mismatch"),
+        (format!("v1,{tag},,"), "signature_mismatch"),
         (format!("v1, {tag}"), "signature_mismatch"),
         (format!("v1,{}", tag.to_lowercase()), "signature_mismatch"),
         (
@@ -579,6 +612,9 @@ mod per_request {
         accept(format!("{forged} {v1a}"), Scheme::V1a);
         accept(format!("{stranger} {v1}"), Scheme::V1);
         accept(format!("{stranger} {stranger} {v1a}"), Scheme::V1a);
+        for (one, another) in [(&stranger, &v1a), (&v1a, &stranger)] {
+            accept(format!("{one}, {another}"), Scheme::V1a);
+        }
         // Three are tried: each costs a verification for each key.
         refuse(
             format!("{stranger} {stranger} {stranger} {v1a}"),

@@ -273,7 +273,7 @@ async fn while_the_server_fails_the_old_keys_serve_on() {
             "not a JSON object",
         ),
         (answer(StatusCode::OK, ""), "not a JSON object"),
-        (answer(StatusCode::OK, r#"{"keys":[]}"#), "no usable key"),
+        (answer(StatusCode::OK, r#"{"keys":[]}"#), "it has no keys"),
         (answer(StatusCode::OK, short_key), "32 bytes"),
         (
             Mode::Answer(StatusCode::OK, vec![0xff; 1000]),
@@ -526,22 +526,24 @@ async fn the_age_of_an_answer_counts() {
 }
 
 /// Two of the tests above, in a process whose proxy does not exist.
-#[test]
-fn an_address_on_loopback_is_not_asked_through_a_proxy() {
-    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+#[tokio::test]
+async fn an_address_on_loopback_is_not_asked_through_a_proxy() {
+    let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
     for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
         command.env(name, "http://127.0.0.1:1");
     }
     for name in ["no_proxy", "NO_PROXY"] {
         command.env_remove(name);
     }
-    // One asks `127.0.0.1`, the other one `localhost`.
+    // One asks `127.0.0.1`, the other one `localhost`, which waits for the request for ever.
     command.args([
         "--exact",
         "the_age_of_an_answer_counts",
         "what_went_wrong_is_said_without_the_query",
     ]);
-    let output = command.output().unwrap();
+    let output = command.kill_on_drop(true).output();
+    let output = tokio::time::timeout(Duration::from_secs(30), output).await;
+    let output = output.expect("nobody asks the server").unwrap();
     let shown = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{shown}");
     assert!(shown.contains("2 passed"), "{shown}");

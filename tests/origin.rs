@@ -553,6 +553,31 @@ fn what_can_not_be_meant_does_not_build() {
     assert_eq!(build(also), Err(ConfigError::EmptyAudience));
     let without = PerRequest::with_audience(world.keys(), "a").require_uri_token();
     assert_eq!(build(without), Err(ConfigError::NoJobTokens));
+    // A `v1a` delivery has no audience, so that nothing would be accepted.
+    let neither = PerRequest::with_audience(world.keys(), "a").v1a_only();
+    assert_eq!(build(neither.clone()), Err(ConfigError::NoJobTokens));
+    assert_eq!(build(neither.job_tokens(world.tokens())), Ok(()));
+    let blank = PerRequest::with_audience(world.keys(), " ");
+    assert_eq!(build(blank), Err(ConfigError::EmptyAudience));
+}
+
+#[test]
+fn slips_in_the_key_for_job_tokens_are_named() {
+    let key = "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k=";
+    for (text, expected) in [
+        (format!("{key}\n"), "line break"),
+        (format!("\"{key}\""), "quotation marks"),
+        (
+            "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD".into(),
+            "signing secret",
+        ),
+        (key.replace('8', "-"), "not base64"),
+        ("AAAA".into(), "shorter than 32 bytes"),
+    ] {
+        let refused = JobTokens::parse(&text).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{refused}");
+        assert!(!refused.contains("vASNFZ4"), "{refused}");
+    }
 }
 
 #[test]

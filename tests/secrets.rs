@@ -31,7 +31,7 @@ use gemini_webhooks::{
         ClaimOutcome, IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore,
         StoreError,
     },
-    testing::{Clock, SignedDelivery, Signer, SigningKeys, sample},
+    testing::{Clock, FailingStore, SignedDelivery, Signer, SigningKeys, sample},
 };
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -129,7 +129,8 @@ fn public_types(directory: &Path) -> BTreeSet<String> {
             names.extend(public_types(&path));
             continue;
         }
-        let absent = !cfg!(feature = "reqwest") && path.ends_with("keys/endpoint.rs");
+        let of_reqwest = ["keys/endpoint.rs", "configure/client.rs"];
+        let absent = !cfg!(feature = "reqwest") && of_reqwest.iter().any(|end| path.ends_with(end));
         if path.extension().is_none_or(|extension| extension != "rs") || absent {
             continue;
         }
@@ -284,6 +285,7 @@ impl World {
                     secrets.both(&verifier.diagnose(sent.headers(), &sent.body));
                     let diagnosis = verifier.diagnose_with(&clues(), sent.headers(), &sent.body);
                     diagnosis.findings.iter().for_each(|it| secrets.debug(it));
+                    diagnosis.signed_by.iter().for_each(|by| secrets.both(by));
                     secrets.both(&diagnosis);
                 }
             }
@@ -362,6 +364,21 @@ impl World {
         secrets.refusal(JwksEndpoint::new(ADDRESS));
     }
 
+    #[cfg(feature = "reqwest")]
+    async fn api_client(&self) {
+        use gemini_webhooks::configure::ApiClient;
+        let secrets = &self.secrets;
+        let client = ApiClient::new().unwrap();
+        secrets.debug(&client);
+        let service = WebhookService::new(API_KEY).unwrap();
+        let service = service
+            .base_url("http://127.0.0.1:1/5up3rs3cr3tkey")
+            .unwrap();
+        secrets.refusal(client.send(service.list(None, None).unwrap()).await);
+        let request = http::Request::get(ADDRESS).body(Vec::new()).unwrap();
+        secrets.refusal(client.send(request).await);
+    }
+
     async fn handling(&self) {
         let (secrets, store) = (&self.secrets, MemoryStore::default());
         let builder = Receiver::builder(self.verifier(), store.clone());
@@ -392,6 +409,7 @@ impl World {
             }
         }
         secrets.debug(&store);
+        secrets.debug(&FailingStore::new(store));
         secrets.both(&HandlerError::from(ADDRESS));
     }
 
@@ -495,6 +513,8 @@ async fn no_public_type_shows_a_secret() {
     world.keys_and_sources().await;
     #[cfg(feature = "reqwest")]
     world.endpoints().await;
+    #[cfg(feature = "reqwest")]
+    world.api_client().await;
     world.handling().await;
     world.stores().await;
     world.configuration();

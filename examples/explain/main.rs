@@ -9,11 +9,31 @@
 //! - JSON: an HTTP archive (HAR), an event of an AWS Lambda function, or any object with `headers`
 //!   and a `body`
 //!
-//! The exit status is 0 if it verifies, 1 if it does not, 2 if there is nothing to explain.
+//! Without `--secret`, the secrets are those of `GEMINI_WEBHOOK_SECRETS` (several, separated by commas
+//! or white space) and of the file that `GEMINI_WEBHOOK_SECRETS_FILE` names, as in the receiver.
+//!
+//! It prints the refusal, a line for each finding, and which secret or key signed, by its position or id.
+//!
+//! | exit status | when |
+//! |---|---|
+//! | 0 | each request verifies |
+//! | 1 | a request does not verify, and the reason is printed |
+//! | 2 | there is nothing to explain: wrong usage, a secret that can't be used, or no request |
 
+#[path = "../support/out.rs"]
+mod out;
 mod request;
+#[path = "../support/secrets.rs"]
+mod secrets;
 
-use std::{error::Error as StdError, fs, io::Read as _, path::PathBuf, process::ExitCode};
+use std::{
+    error::Error as StdError,
+    fmt::Write as _,
+    fs,
+    io::{self, Read as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use gemini_webhooks::{
@@ -23,25 +43,31 @@ use gemini_webhooks::{
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+use out::{note, say};
 use request::Request;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  each request verifies
+  1  a request does not verify, and the reason is printed
+  2  there is nothing to explain: wrong usage, a secret that can't be used, or no request
+
+A request that was saved a while ago is outside the replay window: give --at.";
+
 /// Explains why a saved webhook delivery does not verify
+#[expect(clippy::doc_markdown, reason = "clap shows it as it is")]
 #[derive(Parser)]
-#[command(name = "explain", version)]
+#[command(name = "explain", version, after_help = EXIT_STATUS)]
 struct Options {
     /// The saved request: HTTP, a curl command or JSON [default: the standard input]
     file: Option<PathBuf>,
 
-    /// The signing secret that the receiver is configured with (whsec_...), or several
+    /// The signing secret that the receiver is configured with (whsec_...), or several [default:
+    /// those in GEMINI_WEBHOOK_SECRETS and GEMINI_WEBHOOK_SECRETS_FILE]
     // Parsed later on: clap would print what it can't parse.
-    #[arg(
-        long,
-        value_name = "SECRET",
-        env = "GEMINI_WEBHOOK_SECRET",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "SECRET")]
     secret: Vec<String>,
 
     /// A secret of before a rotation, to be recognized
@@ -74,10 +100,22 @@ fn time(text: &str) -> Result<OffsetDateTime, String> {
     OffsetDateTime::parse(text, &Rfc3339).map_err(|error| error.to_string())
 }
 
+/// Takes the secrets of the environment if there are none in the arguments.
+fn read_environment(options: &mut Options) -> Result<(), BoxError> {
+    if options.secret.is_empty() {
+        for (place, text) in secrets::from_env()? {
+            Secret::parse(&text).map_err(|error| format!("{place}: {error}"))?;
+            options.secret.push(text);
+        }
+    }
+    Ok(())
+}
+
 fn verifier(options: &Options) -> Result<Verifier, BoxError> {
     let mut verifier = Verifier::builder();
-    for text in &options.secret {
-        verifier = verifier.secret(Secret::parse(text)?);
+    for (text, position) in options.secret.iter().zip(1..) {
+        let secret = Secret::parse(text).map_err(|error| format!("secret {position}: {error}"))?;
+        verifier = verifier.secret(secret);
     }
     if let Some(file) = &options.jwks {
         let document = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -93,7 +131,9 @@ fn verifier(options: &Options) -> Result<Verifier, BoxError> {
         });
     }
     if options.secret.is_empty() && options.jwks.is_none() {
-        return Err("give the receiver's --secret, or --jwks, or both".into());
+        return Err(
+            "give the receiver's --secret (or GEMINI_WEBHOOK_SECRETS), or --jwks, or both".into(),
+        );
     }
     Ok(verifier.build()?)
 }
@@ -103,7 +143,7 @@ fn requests(options: &Options) -> Result<Vec<Request>, BoxError> {
         (file.display().to_string(), fs::read(file))
     } else {
         let mut bytes = Vec::new();
-        let read = std::io::stdin().read_to_end(&mut bytes);
+        let read = io::stdin().read_to_end(&mut bytes);
         ("the standard input".to_owned(), read.map(|_| bytes))
     };
     let requests = read
@@ -136,40 +176,56 @@ fn explain(
     verifier.diagnose_with(&clues, headers, &request.body)
 }
 
-fn main() -> ExitCode {
-    let options = Options::parse();
-    let prepared =
-        verifier(&options).and_then(|verifier| Ok((verifier, former_secrets(&options)?)));
-    let (verifier, former_secrets) = prepared.unwrap_or_else(|misuse| {
-        Options::command()
-            .error(ErrorKind::ValueValidation, misuse)
-            .exit()
-    });
-    let requests = match requests(&options) {
-        Ok(requests) => requests,
-        Err(error) => {
-            eprintln!("explain: {error}");
-            return ExitCode::from(2);
+/// Returns what to print, and true if each request verifies.
+fn explain_all(
+    options: &Options,
+    verifier: &Verifier,
+    former_secrets: &[Secret],
+    requests: &[Request],
+) -> Result<(String, bool), BoxError> {
+    let mut text = String::new();
+    let mut all_verify = true;
+    for (request, position) in requests.iter().zip(1..) {
+        let diagnosis = explain(options, verifier, former_secrets, request);
+        if requests.len() > 1 {
+            writeln!(text, "request {position}:")?;
         }
-    };
-    let several = requests.len() > 1;
-    let mut status = ExitCode::SUCCESS;
-    for (position, request) in requests.iter().enumerate() {
-        let diagnosis = explain(&options, &verifier, &former_secrets, request);
-        if several {
-            println!("request {}:", position + 1);
-        }
-        println!("{diagnosis}");
+        writeln!(text, "{diagnosis}")?;
         let clock_off = |finding: &Finding| matches!(finding, Finding::ClockOff { .. });
         if options.at.is_none()
             && request.arrived_at.is_none()
             && diagnosis.findings.iter().any(clock_off)
         {
-            println!("  (it was looked at as of now: --at says when it arrived)");
+            writeln!(
+                text,
+                "  (it was looked at as of now: --at says when it arrived)"
+            )?;
         }
-        if diagnosis.refusal.is_some() {
-            status = ExitCode::FAILURE;
+        all_verify &= diagnosis.refusal.is_none();
+    }
+    Ok((text, all_verify))
+}
+
+fn main() -> ExitCode {
+    let mut options = Options::parse();
+    let prepared = read_environment(&mut options)
+        .and_then(|()| Ok((verifier(&options)?, former_secrets(&options)?)));
+    let (verifier, former_secrets) = prepared.unwrap_or_else(|misuse| {
+        Options::command()
+            .error(ErrorKind::ValueValidation, misuse)
+            .exit()
+    });
+    let explained = requests(&options).and_then(|requests| {
+        let explained = explain_all(&options, &verifier, &former_secrets, &requests)?;
+        say(explained.0.trim_end());
+        Ok(explained)
+    });
+    match explained {
+        Ok((_, true)) => ExitCode::SUCCESS,
+        Ok((_, false)) => ExitCode::FAILURE,
+        Err(error) => {
+            note(format_args!("explain: {error}"));
+            ExitCode::from(2)
         }
     }
-    status
 }

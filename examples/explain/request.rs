@@ -17,8 +17,9 @@ impl Request {
     fn is_webhook(&self) -> bool {
         let mut names = self.headers.iter().map(|(name, _)| name);
         names.any(|name| {
+            // Under whatever name something on the way has given it.
             let name = name.to_ascii_lowercase();
-            name.starts_with("webhook-") || name.starts_with("svix-")
+            name.contains("webhook") || name.starts_with("svix-")
         })
     }
 

@@ -89,7 +89,16 @@ fn pieces(mut list: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
 
 impl<'a> SignatureEntry<'a> {
     /// `None` for what is malformed: it must not cost a delivery the good entries beside it.
+    ///
+    /// A proxy may join two lines of the header with a comma and a space (RFC 9110, section 5.2), so
+    /// that an entry is followed by a comma. No entry contains one at its end by itself: neither
+    /// base64 nor base64url has it.
     fn parse(piece: &'a [u8]) -> Option<Self> {
+        let before_comma = piece.strip_suffix(b",").and_then(Self::parse_one);
+        before_comma.or_else(|| Self::parse_one(piece))
+    }
+
+    fn parse_one(piece: &'a [u8]) -> Option<Self> {
         if let Some(signature) = piece.strip_prefix(b"v1,") {
             Some(Self::V1(signature))
         } else if let Some(signature) = piece.strip_prefix(b"v1a,") {
@@ -127,6 +136,29 @@ mod tests {
             offered("  v1,AAAA   v9,BBBB ").unwrap(),
             "v1, an unknown scheme"
         );
+    }
+
+    #[test]
+    fn one_comma_after_an_entry_is_not_a_part_of_it() {
+        let entries = |value: &'static str| -> Vec<(char, &'static str)> {
+            let list = SignatureEntries::parse(value.as_bytes()).unwrap();
+            let entries = list.iter().map(|entry| match entry {
+                SignatureEntry::V1(text) => ('1', text),
+                SignatureEntry::V1a(text) => ('a', text),
+                SignatureEntry::Jwt(text) => ('j', text),
+                SignatureEntry::Unknown => ('?', &b""[..]),
+            });
+            let text = |text: &'static [u8]| str::from_utf8(text).unwrap();
+            entries.map(|(kind, bytes)| (kind, text(bytes))).collect()
+        };
+        assert_eq!(entries("v1,A, v1a,B"), [('1', "A"), ('a', "B")]);
+        assert_eq!(entries("a.b.c, v1,A,"), [('j', "a.b.c"), ('1', "A")]);
+        // Two, one in front or one inside stay where they are, and are not base64.
+        assert_eq!(entries("v1,A,, v1a,,B"), [('1', "A,"), ('a', ",B")]);
+        assert_eq!(entries("v1,A,v1,B"), [('1', "A,v1,B")]);
+        assert_eq!(entries("v1, v2,"), [('1', ""), ('?', "")]);
+        assert_eq!(entries("a.b.c,,"), [('?', "")]);
+        assert!(offered(", ,").unwrap_err().contains("no entry"));
     }
 
     #[test]

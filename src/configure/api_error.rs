@@ -1,33 +1,35 @@
 use std::{fmt, time::Duration};
 
 use http::Response;
-use serde::{
-    Deserialize,
-    de::{DeserializeOwned, Error as _},
-};
-use serde_json::Value;
+use serde::de::Error as _;
+use serde_json::{Map, Value};
 
-use crate::redacted::{self, Redacted};
+use super::answer::{Members, integer, list, text, text_or_integer};
+use crate::{
+    json,
+    redacted::{self, Redacted},
+};
 
 /// A failure that the service's answer to a request reports, or an answer that can't be read.
 ///
-/// Neither `Debug`, `Display` nor the source shows a signing secret, a job token, or the query of an
-/// address.
+/// Neither `Debug`, `Display` nor the source shows a signing secret, a job token, an API key, or the
+/// password or the query of an address.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
-    /// The service refused the request (`google.rpc.Status`).
-    #[error("the service answers {http_status} {status}: {message}")]
+    /// The service refused the request (`google.rpc.Status`), or something before it did.
+    #[error("the service answers {http_status}{}", Reason { status, message })]
     #[non_exhaustive]
     Refused {
-        /// The HTTP status code.
+        /// The HTTP status code. Usually no 2xx, but an error with a 2xx is one as well.
         http_status: u16,
         /// The code in the body of the answer, usually the HTTP status code.
         code: Option<i64>,
         /// The name of the error, such as `INVALID_ARGUMENT`; empty if the answer has none.
         status: String,
         /// The service's message, or the first 200 characters of an answer in another form. Signing
-        /// secrets and job tokens are cut after their prefix, and addresses before their query.
+        /// secrets, job tokens and API keys are cut after their prefix, and addresses before their
+        /// query.
         message: String,
         /// The details, each an object with a type of its own, as they were received.
         details: Vec<Value>,
@@ -43,6 +45,23 @@ pub enum ApiError {
         /// The first fault and its place, without the text that was found there.
         source: serde_json::Error,
     },
+}
+
+/// The name and the message of an error, each of which may be empty.
+struct Reason<'e> {
+    status: &'e str,
+    message: &'e str,
+}
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (separator, part) in [(" ", self.status), (": ", self.message)] {
+            if !part.is_empty() {
+                write!(f, "{separator}{part}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Shows the details without secrets.
@@ -79,226 +98,83 @@ impl fmt::Debug for ApiError {
 
 /// Reads the answer to a request that returns nothing: a ping or a deletion.
 ///
+/// The service acknowledges a ping even if the webhook's address can't be reached.
+///
 /// # Errors
 ///
-/// [`ApiError::Refused`] if the status is not a 2xx.
+/// [`ApiError::Refused`] if the service refused the request.
 pub fn acknowledged(response: &Response<impl AsRef<[u8]>>) -> Result<(), ApiError> {
-    if response.status().is_success() {
-        return Ok(());
+    // Nothing is documented of the body, and nothing but an error in it matters.
+    check(response).map(drop)
+}
+
+/// Reads the members of an answer that is an object.
+pub(super) fn read(response: &Response<impl AsRef<[u8]>>) -> Result<Members, ApiError> {
+    match check(response)?.map(Members::of) {
+        Ok(Ok(members)) => Ok(members),
+        Ok(Err(_)) => Err(unreadable(response, "an object is expected")),
+        Err(source) => Err(ApiError::Unreadable {
+            http_status: response.status().as_u16(),
+            source,
+        }),
     }
-    Err(refusal(response))
 }
 
-pub(super) fn read<T: DeserializeOwned>(
+/// Returns the JSON of an answer unless it is a refusal. A text that is not UTF-8 makes nothing else
+/// unreadable.
+fn check(
     response: &Response<impl AsRef<[u8]>>,
-) -> Result<T, ApiError> {
-    acknowledged(response)?;
-    serde_json::from_slice(response.body().as_ref()).map_err(|error| ApiError::Unreadable {
+) -> Result<Result<Value, serde_json::Error>, ApiError> {
+    let text = String::from_utf8_lossy(json::without_mark(response.body().as_ref()));
+    let answer = serde_json::from_str(&text);
+    let error = answer.as_ref().ok().and_then(rpc_status);
+    let is_refused = error.is_some_and(|error| !error.is_empty());
+    if response.status().is_success() && !is_refused {
+        return Ok(answer);
+    }
+    Err(refusal(response, error.cloned(), &text))
+}
+
+/// Finds the error in an answer. Some of Google's servers put it into an array.
+fn rpc_status(answer: &Value) -> Option<&Map<String, Value>> {
+    match answer {
+        Value::Array(elements) => elements.iter().find_map(rpc_status),
+        answer => answer.get("error")?.as_object(),
+    }
+}
+
+pub(super) fn unreadable<B>(response: &Response<B>, fault: &str) -> ApiError {
+    ApiError::Unreadable {
         http_status: response.status().as_u16(),
-        source: without_text(error),
-    })
+        source: serde_json::Error::custom(fault),
+    }
 }
 
-/// Leaves out the text that `serde_json` found where another type belongs: it may be a signing
-/// secret.
-fn without_text(error: serde_json::Error) -> serde_json::Error {
-    let message = error.to_string();
-    // The text is quoted, and its own quotation marks are escaped.
-    let Some((before, rest)) = message.split_once('"') else {
-        return error;
+fn refusal<B>(response: &Response<B>, error: Option<Map<String, Value>>, body: &str) -> ApiError {
+    let mut error = Members::from(error.unwrap_or_default());
+    let status = error.take(&["status"], text_or_integer);
+    // The service may quote the address that it refuses, and a proxy the whole request.
+    let message = match error.take(&["message"], text) {
+        Some(message) => redacted::text(&message),
+        None => beginning(body),
     };
-    let after = rest.rsplit_once('"').map_or("", |(_, after)| after);
-    serde_json::Error::custom(format!("{before}\"..\"{after}"))
-}
-
-#[derive(Deserialize)]
-struct Body {
-    error: RpcStatus,
-}
-
-#[derive(Deserialize)]
-struct RpcStatus {
-    code: Option<i64>,
-    #[serde(default)]
-    status: String,
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    details: Vec<Value>,
-}
-
-fn refusal(response: &Response<impl AsRef<[u8]>>) -> ApiError {
-    let body = response.body().as_ref();
-    let RpcStatus {
-        code,
-        status,
-        message,
-        details,
-    } = serde_json::from_slice(body).map_or_else(
-        |_| RpcStatus {
-            code: None,
-            status: String::new(),
-            message: String::from_utf8_lossy(body).chars().take(200).collect(),
-            details: Vec::new(),
-        },
-        |Body { error }| error,
-    );
     ApiError::Refused {
         http_status: response.status().as_u16(),
-        code,
-        status: redacted::text(&status),
-        // The service may quote the address that it refuses, and a proxy the whole request.
-        message: redacted::text(&message),
-        details,
+        code: error.take(&["code"], integer),
+        status: redacted::text(&status.unwrap_or_default()),
+        message,
+        details: error.take(&["details"], list).unwrap_or_default(),
         retry_after: crate::retry_after::retry_after(response.headers()),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::configure::Webhook;
-
-    fn answer(status: u16, headers: &[(&str, &str)], body: &'static str) -> ApiError {
-        let mut response = Response::builder().status(status);
-        for (name, value) in headers {
-            response = response.header(*name, *value);
-        }
-        acknowledged(&response.body(body).unwrap()).unwrap_err()
-    }
-
-    #[test]
-    fn an_error_of_the_service_is_read_whole() {
-        let error = answer(
-            429,
-            &[("retry-after", "7")],
-            r#"{"error":{"code":429,"message":"Quota exceeded","status":"RESOURCE_EXHAUSTED",
-                "details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"R"}]}}"#,
-        );
-        assert_eq!(
-            error.to_string(),
-            "the service answers 429 RESOURCE_EXHAUSTED: Quota exceeded"
-        );
-        let ApiError::Refused {
-            code,
-            details,
-            retry_after,
-            ..
-        } = error
-        else {
-            panic!("{error}");
-        };
-        assert_eq!((code, &details[0]["reason"]), (Some(429), &"R".into()));
-        assert_eq!(retry_after, Some(Duration::from_secs(7)));
-    }
-
-    #[test]
-    fn an_error_of_anything_else_is_shown_in_part() {
-        let page: &'static str = String::leak("<html>".repeat(1000));
-        let shown = answer(502, &[], page).to_string();
-        assert!(shown.contains("502") && shown.contains("<html>"), "{shown}");
-        assert!(shown.len() < 300, "{shown}");
-        for body in ["", "{}", "[]", r#"{"error":7}"#, r#"{"error":{}}"#] {
-            assert!(answer(500, &[], body).to_string().contains("500"));
-        }
-    }
-
-    /// Loggers print an error and then its sources.
-    fn chain(error: &dyn std::error::Error) -> Vec<String> {
-        let sources = std::iter::successors(Some(error), |error| error.source());
-        sources.map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn a_chain_of_errors_says_nothing_twice() {
-        let unreadable =
-            |body: &'static str| read::<Webhook>(&Response::new(body)).expect_err(body);
-        for (error, length) in [
-            (answer(404, &[], r#"{"error":{"message":"gone"}}"#), 1),
-            (answer(502, &[], "<html>"), 1),
-            (unreadable(""), 2),
-            (unreadable(r#"{"id":7}"#), 2),
-            (unreadable(r#"{"id":"wh_1"}"#), 2),
-        ] {
-            let chain = chain(&error);
-            assert_eq!(chain.len(), length, "{chain:?}");
-            for (index, said) in chain.iter().enumerate() {
-                let others = chain.iter().skip(index + 1);
-                assert!(!said.is_empty(), "{chain:?}");
-                for other in others {
-                    assert!(!said.contains(other) && !other.contains(said), "{chain:?}");
-                }
-            }
-        }
-        assert_eq!(
-            chain(&unreadable("{\n\"id\":\"wh_1\"}")),
-            [
-                "the service's answer 200 is not of the documented form",
-                "missing field `uri` at line 2 column 12",
-            ]
-        );
-    }
-
-    #[test]
-    fn no_error_shows_a_secret() {
-        let secret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
-        let refused = [
-            format!("not {secret}, whsec_...3frh or {secret}"),
-            format!(
-                r#"{{"error":{{"message":"no https://e.com/?job=gwj1_C2FV-_C2FV, {secret}"}}}}"#
-            ),
-        ];
-        let refused = refused.map(|body| answer(400, &[], body.leak()));
-        assert!(
-            refused[0]
-                .to_string()
-                .ends_with(": not whsec_.., whsec_...3frh or whsec_..")
-        );
-        assert!(
-            refused[1]
-                .to_string()
-                .ends_with(": no https://e.com/?.. whsec_..")
-        );
-        let unreadable = [
-            format!("\"{secret}\""),
-            format!(r#""\"{secret}\" ""#),
-            format!(r#"{{"id":"a","uri":"u","new_signing_secret":["{secret}"]}}"#),
-            format!(r#"{{"id":"a","uri":"u","signing_secrets":["{secret}"]}}"#),
-            format!(r#"{{"id":"a","uri":"u","signing_secrets":"{secret}"}}"#),
-            format!(r#"{{"id":"a","uri":"u","create_time":"{secret}"}}"#),
-        ];
-        let unreadable = unreadable.map(|body| read::<Webhook>(&Response::new(body)).unwrap_err());
-        for error in refused.iter().chain(&unreadable) {
-            let shown = format!("{error:?} {:?}", chain(error));
-            assert!(!shown.contains("C2FV"), "{shown}");
-        }
-        let place = chain(&unreadable[0]).remove(1);
-        let expected = "invalid type: string \"..\", expected struct Webhook at line 1 column 40";
-        assert_eq!(place, expected);
-    }
-
-    #[test]
-    fn the_time_to_wait_is_read_in_both_forms() {
-        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
-        let later = ("retry-after", "Sun, 06 Nov 1994 08:51:37 GMT");
-        let before = ("retry-after", "Sun, 06 Nov 1994 08:49:00 GMT");
-        for (headers, expected) in [
-            (&[("retry-after", "0")][..], Some(0)),
-            (&[date, later], Some(120)),
-            (&[date, before], Some(0)),
-            (&[later], None),
-            (&[("retry-after", "soon")], None),
-            (&[("retry-after", "-1")], None),
-            (&[], None),
-        ] {
-            let ApiError::Refused { retry_after, .. } = answer(503, headers, "") else {
-                panic!("it is refused");
-            };
-            assert_eq!(
-                retry_after,
-                expected.map(Duration::from_secs),
-                "{headers:?}"
-            );
-        }
-    }
+/// Returns the first 200 characters in one line. What is cut is cut after the redaction, which would
+/// not recognize the rest.
+fn beginning(body: &str) -> String {
+    let one_line = |c: char| if c.is_control() { ' ' } else { c };
+    let beginning: String = body.chars().take(10_000).map(one_line).collect();
+    redacted::text(&beginning).chars().take(200).collect()
 }
+
+#[cfg(test)]
+mod tests;

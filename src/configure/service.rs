@@ -7,8 +7,9 @@ use http::{
 use serde_json::{Value, json};
 
 use super::{
+    new_webhook::{NewWebhook, WebhookUpdate},
     request_error::RequestError,
-    webhook::{NewWebhook, WebhookUpdate},
+    webhook::without_collection,
 };
 use crate::address;
 
@@ -16,23 +17,23 @@ use crate::address;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ApiVersion {
-    /// `v1`.
-    V1,
-    /// `v1beta`, which the SDKs use.
+    /// `v1`, which Google's SDKs use since November 2026.
     #[default]
+    V1,
+    /// `v1beta`, which the REST reference shows.
     V1Beta,
 }
 
-/// The path of a rotation, for which Google's sources name two.
+/// The path of a rotation. Google's sources name two, of which the service is known to answer one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum RotatePath {
-    /// The path in the SDKs: `/webhooks/{id}:rotateSigningSecret`, with the revocation behaviour in
-    /// lower case.
+    /// The path in the SDKs, which users report to work: `/webhooks/{id}:rotateSigningSecret`, with
+    /// the revocation behaviour in lower case.
     #[default]
     Sdk,
-    /// The path in the guide: `/webhooks/{id}/rotate_secret`, with the revocation behaviour in
-    /// upper case.
+    /// The path in the guide, which nobody is known to have used: `/webhooks/{id}/rotate_secret`,
+    /// with the revocation behaviour in upper case.
     Guide,
 }
 
@@ -60,13 +61,19 @@ impl Revocation {
 /// Builds the requests to `WebhookService`, Google's API for project-level webhooks.
 ///
 /// The API key is sent in the header `x-goog-api-key`, never in a URI, and `Debug` does not show
-/// it. Ids are percent-encoded, so that an id from an untrusted source can't change the path.
+/// it.
+///
+/// Each `id` may be bare or a resource name: `webhooks/abc` is the webhook `abc`. Ids are
+/// percent-encoded, so that an id from an untrusted source can't change the path. An id of full stops
+/// alone is refused, percent-encoded or not: HTTP clients resolve it, which leads to another path
+/// (RFC 3986, section 5.2.4).
 #[derive(Clone)]
 #[must_use]
 pub struct WebhookService {
     base: String,
     version: ApiVersion,
     rotate_path: RotatePath,
+    update_mask: bool,
     api_key: HeaderValue,
 }
 
@@ -93,6 +100,7 @@ impl WebhookService {
             base: Self::GOOGLE.to_owned(),
             version: ApiVersion::default(),
             rotate_path: RotatePath::default(),
+            update_mask: false,
             api_key,
         })
     }
@@ -116,7 +124,7 @@ impl WebhookService {
         })
     }
 
-    /// Sets the version of the API. The default is `v1beta`.
+    /// Sets the version of the API. The default is `v1`.
     pub fn version(self, version: ApiVersion) -> Self {
         Self { version, ..self }
     }
@@ -125,6 +133,15 @@ impl WebhookService {
     pub fn rotate_path(self, rotate_path: RotatePath) -> Self {
         Self {
             rotate_path,
+            ..self
+        }
+    }
+
+    /// Sends `update_mask` with an update. By default, none is sent: the service is reported to
+    /// ignore it, and to change the members that the body has.
+    pub fn with_update_mask(self) -> Self {
+        Self {
+            update_mask: true,
             ..self
         }
     }
@@ -147,7 +164,8 @@ impl WebhookService {
     ///
     /// # Errors
     ///
-    /// [`RequestError::InvalidRequest`] if the id is empty or makes the URI too long.
+    /// [`RequestError::InvalidRequest`] if the id is empty, has only full stops or makes the URI
+    /// too long.
     pub fn get(&self, id: &str) -> Result<Request<Vec<u8>>, RequestError> {
         self.request(Method::GET, &segment(id)?, None)
     }
@@ -182,15 +200,20 @@ impl WebhookService {
     ///
     /// # Errors
     ///
-    /// [`RequestError::InvalidRequest`] if the id is empty or makes the URI too long, or if the
-    /// update changes nothing.
+    /// [`RequestError::InvalidRequest`] if the id is empty, has only full stops or makes the URI
+    /// too long, or if the update changes nothing.
     pub fn update(
         &self,
         id: &str,
         update: &WebhookUpdate,
     ) -> Result<Request<Vec<u8>>, RequestError> {
-        let path = format!("{}?update_mask={}", segment(id)?, update.mask()?);
-        self.request(Method::PATCH, &path, Some(to_json(update)?))
+        let body = to_json(update.validate()?)?;
+        let mut path = segment(id)?;
+        if self.update_mask {
+            path.push_str("?update_mask=");
+            path.push_str(&update.members().join(","));
+        }
+        self.request(Method::PATCH, &path, Some(body))
     }
 
     /// Builds the request that deletes a webhook.
@@ -199,7 +222,8 @@ impl WebhookService {
     ///
     /// # Errors
     ///
-    /// [`RequestError::InvalidRequest`] if the id is empty or makes the URI too long.
+    /// [`RequestError::InvalidRequest`] if the id is empty, has only full stops or makes the URI
+    /// too long.
     pub fn delete(&self, id: &str) -> Result<Request<Vec<u8>>, RequestError> {
         self.request(Method::DELETE, &segment(id)?, None)
     }
@@ -207,12 +231,14 @@ impl WebhookService {
     /// Builds the request that makes the service send a test delivery, of an undocumented type, to
     /// a webhook.
     ///
-    /// [`acknowledged`](super::acknowledged) reads the answer, which is a success even if the
-    /// webhook's address can't be reached.
+    /// [`acknowledged`](super::acknowledged) reads the answer. A success proves nothing: the service
+    /// answers `{}` even if the webhook's address can't be reached. Look for the delivery at the
+    /// receiver.
     ///
     /// # Errors
     ///
-    /// [`RequestError::InvalidRequest`] if the id is empty or makes the URI too long.
+    /// [`RequestError::InvalidRequest`] if the id is empty, has only full stops or makes the URI
+    /// too long.
     pub fn ping(&self, id: &str) -> Result<Request<Vec<u8>>, RequestError> {
         self.request(
             Method::POST,
@@ -228,7 +254,8 @@ impl WebhookService {
     ///
     /// # Errors
     ///
-    /// [`RequestError::InvalidRequest`] if the id is empty or makes the URI too long.
+    /// [`RequestError::InvalidRequest`] if the id is empty, has only full stops or makes the URI
+    /// too long.
     pub fn rotate(
         &self,
         id: &str,
@@ -286,18 +313,33 @@ fn to_json(value: &impl serde::Serialize) -> Result<Value, RequestError> {
     })
 }
 
-/// Encodes an id as one segment of a path.
+/// Encodes an id, or the id in a resource name, as one segment of a path.
 fn segment(id: &str) -> Result<String, RequestError> {
+    let id = without_collection(id);
+    let refused = |reason| Err(RequestError::InvalidRequest { reason });
     if id.is_empty() {
-        return Err(RequestError::InvalidRequest {
-            reason: "the id is empty",
-        });
+        return refused("the id is empty");
     }
-    // Clients resolve the segments `.` and `..`, which would lead to another path.
-    if id.bytes().all(|byte| byte == b'.') {
-        return Ok(format!("/{}", id.replace('.', "%2E")));
+    if is_dots(id) {
+        return refused("the id has only full stops, and HTTP clients take it for another path");
     }
     Ok(format!("/{}", encode(id)))
+}
+
+/// Tells whether an id has only full stops, however often they are percent-encoded.
+fn is_dots(id: &str) -> bool {
+    let mut rest = id;
+    while let Some(after) = after_dot(rest) {
+        rest = after;
+    }
+    rest.is_empty()
+}
+
+fn after_dot(text: &str) -> Option<&str> {
+    text.strip_prefix('.').or_else(|| {
+        let digits = text.strip_prefix('%')?.trim_start_matches("25");
+        digits.strip_prefix("2e").or(digits.strip_prefix("2E"))
+    })
 }
 
 /// Percent-encodes everything except the unreserved characters (RFC 3986, section 2.3).

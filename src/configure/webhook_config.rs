@@ -49,7 +49,8 @@ use crate::per_request::{JobTokens, keys::MintError};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A video request takes it in camel case at the top level:
+/// Until Veo left the Gemini API in October 2026, a video request took it in camel case at the top
+/// level:
 ///
 /// ```
 /// # use gemini_webhooks::configure::WebhookConfig;
@@ -130,15 +131,13 @@ impl WebhookConfig {
     /// Returns the value of `webhook_config` in an interaction.
     #[must_use]
     pub fn to_snake_case(&self) -> Value {
-        let mut user_metadata = self.user_metadata.clone();
         #[cfg(feature = "_per-request")]
-        user_metadata.extend(
-            self.job_token
-                .as_deref()
-                .into_iter()
-                .flat_map(JobTokens::user_metadata),
-        );
-        self.spelled("user_metadata", user_metadata)
+        let token = self.job_token.as_deref().map(JobTokens::user_metadata);
+        #[cfg(not(feature = "_per-request"))]
+        let token = None::<Map<String, Value>>;
+        let user_metadata = self.user_metadata.clone().into_iter();
+        let user_metadata = user_metadata.chain(token.into_iter().flatten());
+        self.spelled("user_metadata", user_metadata.collect())
     }
 
     /// Returns the value of `webhookConfig` in a batch or a video request.

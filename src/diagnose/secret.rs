@@ -4,52 +4,53 @@ use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD},
 };
-
 use zeroize::Zeroizing;
 
-use crate::{
-    encoding,
-    hmac_v1::{Mistake, Secret},
-};
+use super::headers::unhex;
+use crate::{encoding, hmac_v1::Mistake};
+
+/// A key, and a buffer for it.
+type Key = Zeroizing<Vec<u8>>;
 
 /// Returns the mistake that turned another secret into the configured text, if that secret matches.
-pub(super) fn others(configured: &str, matches: impl Fn(&Secret) -> bool) -> Option<String> {
-    let mut buffer = Zeroizing::new([0; 128]);
-    let encoded = configured.strip_prefix("whsec_").unwrap_or(configured);
-    let key = encoding::decode(encoded.as_bytes(), buffer.as_mut_slice())?;
-    if let Some((mistakes, inner)) = str::from_utf8(key).ok().and_then(unwrap) {
-        if Mistake::find(inner) == Some(Mistake::Truncated) {
-            return Some(Mistake::Truncated.as_str().to_owned());
-        }
-        let also = mistakes.iter().fold(String::new(), |also, mistake| {
-            also + ", and " + mistake.as_str()
-        });
-        let encoded = inner.strip_prefix("whsec_").unwrap_or(inner);
-        let mut buffer = Zeroizing::new([0; 128]);
-        if let Some(decoded) = encoding::decode(encoded.as_bytes(), buffer.as_mut_slice())
-            && matches(&Secret::under(decoded))
-        {
-            return Some(format!(
-                "it was encoded with base64 once more, and is decoded only once{also}"
-            ));
-        }
-        if matches(&Secret::under(inner.as_bytes())) {
-            return Some(format!(
-                "what is inside the base64 is not the key alone{also}"
-            ));
-        }
-    }
-    let text = BASE64_STANDARD.encode(key);
-    let bare = BASE64_STANDARD_NO_PAD.encode(key);
-    if let Some(decoded) = unhex(&bare)
-        && matches(&Secret::under(&decoded))
+pub(super) fn others(configured: &str, mut matches: impl FnMut(&[u8]) -> bool) -> Option<String> {
+    let (mistakes, text) = without_mistakes(configured);
+    // The text itself, with what is around it removed.
+    if let Some(key) = decoded(&text)
+        && matches(&key)
     {
-        return Some("it is hexadecimal, and was decoded as base64".to_owned());
+        return Some(if mistakes.is_empty() {
+            "its text is right, and the verifier has another secret, or this one not decoded: use `Secret::parse`, not `Secret::from_bytes`"
+                .to_owned()
+        } else {
+            mistakes.join(", and ")
+        });
     }
-    let with_prefix = format!("whsec_{text}");
-    [&text, &bare, &with_prefix]
+    if several(&text).any(|part| decoded(part).is_some_and(|key| matches(&key))) {
+        return Some("one of several in it matches: give several secrets one by one".to_owned());
+    }
+    if let Some(key) = unhex(&text).map(Key::from)
+        && matches(&key)
+    {
+        return Some(HEXADECIMAL.to_owned());
+    }
+    let Some(key) = decoded(&text) else {
+        return matches(text.as_bytes()).then(|| {
+            also(
+                "the sender signs with the bytes of its text: use `Secret::from_bytes`",
+                &mistakes,
+            )
+        });
+    };
+    if let Some(inside) = inside(&key, &mut matches) {
+        return Some(inside);
+    }
+    let padded = Zeroizing::new(BASE64_STANDARD.encode(&*key));
+    let bare = Zeroizing::new(BASE64_STANDARD_NO_PAD.encode(&*key));
+    let with_prefix = Zeroizing::new(format!("whsec_{}", *padded));
+    [&padded, &bare, &with_prefix]
         .into_iter()
-        .any(|text| matches(&Secret::under(text.as_bytes())))
+        .any(|text| matches(text.as_bytes()))
         .then(|| {
             "the sender signed with its base64 text as the key: it was decoded once too often here, or \
              once too little there"
@@ -57,34 +58,66 @@ pub(super) fn others(configured: &str, matches: impl Fn(&Secret) -> bool) -> Opt
         })
 }
 
-/// Removes what is often around a secret, and names it.
-fn unwrap(mut text: &str) -> Option<(Vec<Mistake>, &str)> {
-    if !text
-        .chars()
-        .all(|c| c.is_ascii_graphic() || c.is_whitespace() || c == '\u{2026}')
-    {
-        return None;
-    }
-    let mut mistakes = Vec::new();
-    while let Some(mistake) = Mistake::find(text)
-        && let Some(undone) = mistake.undo(text)
-    {
-        mistakes.push(mistake);
-        text = undone;
-    }
-    Some((mistakes, text))
+/// Returns what shows, without any signature, that a text is no signing secret.
+pub(super) fn unusable(configured: &str) -> Option<&'static str> {
+    let (_, text) = without_mistakes(configured);
+    Mistake::find(&text).map(|mistake| mistake.text)
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if !rest.is_empty() {
+const HEXADECIMAL: &str = "it is hexadecimal, and was decoded as base64";
+
+/// Finds the secret in a key that is a text itself.
+fn inside(key: &[u8], matches: &mut impl FnMut(&[u8]) -> bool) -> Option<String> {
+    let text = str::from_utf8(key).ok()?;
+    if text.contains(|c: char| c.is_control() && !c.is_whitespace()) {
         return None;
     }
-    let byte = |pair: &[u8; 2]| {
-        // `from_str_radix` would take a sign.
-        let pair = str::from_utf8(pair).ok()?;
-        let digits = pair.bytes().all(|digit| digit.is_ascii_hexdigit());
-        digits.then(|| u8::from_str_radix(pair, 16).ok())?
-    };
-    pairs.iter().map(byte).collect()
+    let (mistakes, inner) = without_mistakes(text);
+    if let Some(key) = decoded(&inner)
+        && matches(&key)
+    {
+        let once_more = "it was encoded with base64 once more, and is decoded only once";
+        return Some(also(once_more, &mistakes));
+    }
+    if matches(inner.as_bytes()) {
+        return Some(also(
+            "what is inside the base64 is not the key alone",
+            &mistakes,
+        ));
+    }
+    // The truncated form of a secret.
+    let found = Mistake::find(&inner).filter(|_| inner.starts_with("whsec_"));
+    found.map(|mistake| mistake.text.to_owned())
+}
+
+fn also(text: &str, mistakes: &[&str]) -> String {
+    let mut all = vec![text];
+    all.extend(mistakes);
+    all.join(", and ")
+}
+
+/// Removes what is often around a secret, and names it.
+fn without_mistakes(text: &str) -> (Vec<&'static str>, Zeroizing<String>) {
+    let mut text = Zeroizing::new(text.to_owned());
+    let mut mistakes = Vec::new();
+    while let Some(mistake) = Mistake::find(&text)
+        && let Some(undone) = mistake.undo(&text)
+    {
+        mistakes.push(mistake.text);
+        text = undone;
+    }
+    (mistakes, text)
+}
+
+/// The parts of a text that holds several secrets.
+fn several(text: &str) -> impl Iterator<Item = &str> {
+    let separates = |c: char| matches!(c, '|' | ',' | ';') || c.is_whitespace();
+    let parts = text.split(separates).filter(|part| part.len() > 8);
+    parts.filter(move |part| part.len() < text.len())
+}
+
+fn decoded(text: &str) -> Option<Key> {
+    let encoded = text.strip_prefix("whsec_").unwrap_or(text);
+    let mut buffer = Zeroizing::new([0; 512]);
+    encoding::decode(encoded.as_bytes(), buffer.as_mut_slice()).map(|key| key.to_vec().into())
 }

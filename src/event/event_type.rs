@@ -47,4 +47,13 @@ mod tests {
         }
         assert_eq!(EventType::from("batch"), EventType::Unknown("batch".into()));
     }
+
+    #[test]
+    fn a_webhook_subscribes_to_everything_except_cancellations() {
+        let others = EventType::KNOWN.iter();
+        let others = others.filter(|known| !EventType::SUBSCRIBABLE.contains(known));
+        let others: Vec<_> = others.map(EventType::as_str).collect();
+        assert_eq!(others, ["batch.cancelled", "interaction.cancelled"]);
+        assert_eq!(EventType::SUBSCRIBABLE.len(), 7);
+    }
 }

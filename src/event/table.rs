@@ -68,11 +68,18 @@ const fn longest(mut lists: &[&[&str]]) -> usize {
     longest
 }
 
+/// Returns the value of a row that has the mark.
+macro_rules! only_if {
+    (subscribable, $value:expr) => {
+        $value
+    };
+}
+
 /// Generates everything from rows of this form, where the values are those of the sample:
 ///
 /// ```text
 /// /// The meaning of the type.
-/// "the.name" => TheName {
+/// "the.name" => TheName: subscribable {
 ///     /// The resource that `id` names.
 ///     id = "id_123456",
 ///     /// An optional member. Where it has no value, the member `another` stands in for it.
@@ -82,7 +89,7 @@ const fn longest(mut lists: &[&[&str]]) -> usize {
 macro_rules! event_types {
     ($(
         $(#[$about:meta])+
-        $name:literal => $Type:ident {
+        $name:literal => $Type:ident $(: $subscribable:ident)? {
             $(#[$about_id:meta])+
             id = $id:literal,
             $(
@@ -97,8 +104,8 @@ macro_rules! event_types {
         /// this crate knows, and so do [`EventData`] and the samples of the feature `testing`. Any
         /// other name is [`Unknown`](Self::Unknown) and no error: the service adds types.
         ///
-        /// The service documents nine types. A webhook can subscribe to seven of them: the service
-        /// refuses `batch.cancelled` and `interaction.cancelled`.
+        /// The service documents nine types. A webhook can subscribe to seven of them
+        /// ([`SUBSCRIBABLE`](Self::SUBSCRIBABLE)).
         ///
         /// ```
         /// use gemini_webhooks::EventType;
@@ -124,6 +131,11 @@ macro_rules! event_types {
             /// All types that this crate knows.
             pub const KNOWN: &'static [Self] = &[$(Self::$Type),+];
 
+            /// The types that a project-level webhook can subscribe to: the seven that the service
+            /// accepts. It refuses `batch.cancelled` and `interaction.cancelled`.
+            pub const SUBSCRIBABLE: &'static [Self] =
+                &[$($(only_if!($subscribable, Self::$Type),)?)+];
+
             /// Returns the type's name in JSON, such as `batch.succeeded`.
             #[must_use]
             pub fn as_str(&self) -> &str {
@@ -133,18 +145,18 @@ macro_rules! event_types {
                 }
             }
 
-            /// Returns a sample of the type's `data`, as JSON.
+            /// Returns the `id` of the type's sample, and its other members as JSON, with a comma in
+            /// front of each.
             #[cfg(feature = "testing")]
-            pub(crate) fn sample_data(&self) -> &'static str {
+            pub(crate) fn sample_data(&self) -> (&'static str, &'static str) {
                 match self {
                     $(
-                        Self::$Type => concat!(
-                            r#"{"id":""#, $id,
-                            $(r#"",""#, stringify!($member), r#"":""#, $value,)*
-                            r#""}"#,
+                        Self::$Type => (
+                            $id,
+                            concat!($(r#",""#, stringify!($member), r#"":""#, $value, r#"""#,)*),
                         ),
                     )+
-                    Self::Unknown(_) => r#"{"id":"123456"}"#,
+                    Self::Unknown(_) => ("123456", ""),
                 }
             }
         }
@@ -332,7 +344,7 @@ macro_rules! event_types {
 
 event_types! {
     /// A batch job ended and has results.
-    "batch.succeeded" => BatchSucceeded {
+    "batch.succeeded" => BatchSucceeded: subscribable {
         /// The name of the batch job.
         id = "batch_123456",
         /// The URI of the results; absent for a batch whose requests were given inline.
@@ -344,12 +356,12 @@ event_types! {
         id = "batch_123456",
     }
     /// A batch job was not finished in time.
-    "batch.expired" => BatchExpired {
+    "batch.expired" => BatchExpired: subscribable {
         /// The name of the batch job.
         id = "batch_123456",
     }
     /// A batch job failed as a whole.
-    "batch.failed" => BatchFailed {
+    "batch.failed" => BatchFailed: subscribable {
         /// The name of the batch job.
         id = "batch_123456",
         /// The kind of the failure.
@@ -358,17 +370,17 @@ event_types! {
         error_message: String = "row 7: bad request",
     }
     /// An interaction waits for its user, who has to answer a function call.
-    "interaction.requires_action" => InteractionRequiresAction {
+    "interaction.requires_action" => InteractionRequiresAction: subscribable {
         /// The id of the interaction. It may contain full stops, also at its end.
         id = "interaction_123456",
     }
     /// An interaction ended and has an output, which may be a video.
-    "interaction.completed" => InteractionCompleted {
+    "interaction.completed" => InteractionCompleted: subscribable {
         /// The id of the interaction. It may contain full stops, also at its end.
         id = "interaction_123456",
     }
     /// An interaction failed.
-    "interaction.failed" => InteractionFailed {
+    "interaction.failed" => InteractionFailed: subscribable {
         /// The id of the interaction. It may contain full stops, also at its end.
         id = "interaction_123456",
         /// The kind of the failure.
@@ -386,7 +398,7 @@ event_types! {
     /// Veo sent this type until it left the Gemini API in October 2026. Since then videos are
     /// interactions, which end with `interaction.completed`; whether any of them still sends
     /// `video.generated` is not documented.
-    "video.generated" => VideoGenerated {
+    "video.generated" => VideoGenerated: subscribable {
         /// The name of the operation.
         id = "operation_123456",
         /// The URI of the video. If it is absent, this is the value of `video_uri`, the member that

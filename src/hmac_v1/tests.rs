@@ -61,12 +61,39 @@ fn each_usual_slip_is_named() {
         ("whsec_...3frh".into(), "truncated"),
         ("whsec_\u{2026}3frh".into(), "truncated"),
         (format!("whpk_{ENCODED}"), "public key"),
-        (format!("{secret},{secret}"), "one by one"),
+        (format!("{secret},{secret}"), "a comma: give several"),
+        (format!("{secret}|{secret}"), "a `|`: give several"),
+        (format!("v1,{secret}|v1,{secret}"), "a `|`: give several"),
+        (format!("\u{feff}{secret}"), "byte order mark"),
+        (format!("{secret}\u{200b}"), "invisible character"),
+        (format!("whsec_\u{ad}{ENCODED}"), "invisible character"),
+        (format!("\u{201c}{secret}\u{201d}"), "typographic"),
+        (format!("GEMINI_WEBHOOK_SECRET={secret}"), "assignment"),
+        (format!("export SECRET_1=\"{secret}\""), "assignment"),
+        ("whsec_AAAA%2BAAAA%3D".into(), "percent-encoded"),
+        (
+            format!("AIza{}", "b_".repeat(18)).replacen("b_", "c", 1),
+            "API key",
+        ),
+        ("gwj1_AAECAwQFBgcICQoLDA0ODwAAAABrSdIA".into(), "job token"),
+        (format!("whsec_{}", "-_8B".repeat(8)), "base64url"),
+        ("-_8B".repeat(8), "base64url"),
         (format!("WHSEC_{ENCODED}"), "not base64"),
         ("not a secret at all, is it".into(), "comma"),
         ("correct horse battery staple".into(), "not base64"),
     ] {
         assert!(reason(&text).contains(word), "{text:?}: {}", reason(&text));
+    }
+}
+
+#[test]
+fn no_good_secret_is_taken_for_a_slip() {
+    for length in 24..=64_u8 {
+        let key: Vec<u8> = (0..length).map(|byte| byte.wrapping_mul(73)).collect();
+        let text = encoding::encode(&key);
+        for text in [&*text, text.trim_end_matches('=')] {
+            assert!(Secret::parse(text).is_ok() && Secret::parse(&format!("whsec_{text}")).is_ok());
+        }
     }
 }
 

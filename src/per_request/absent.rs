@@ -27,8 +27,26 @@ impl PerRequest {
     pub(crate) async fn refreshing<T>(&self, _: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
         match *self {}
     }
+}
 
-    #[cfg(feature = "diagnose")]
+#[cfg(feature = "diagnose")]
+impl PerRequest {
+    pub(crate) fn signed_by(
+        &self,
+        _: &crate::attempt::Attempt<'_>,
+        _: &[u8],
+    ) -> Result<Option<String>, Error> {
+        match *self {}
+    }
+
+    pub(crate) fn checks_of(&self, _: &crate::attempt::Attempt<'_>) -> usize {
+        match *self {}
+    }
+
+    pub(crate) fn has_job_key(&self, _: &crate::Secret) -> bool {
+        match *self {}
+    }
+
     pub(crate) fn keys_parsed_at(&self) -> Option<i64> {
         match *self {}
     }

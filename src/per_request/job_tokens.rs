@@ -151,16 +151,31 @@ impl JobTokens {
         Self::under(&*Zeroizing::new(key))
     }
 
-    /// Parses a key of at least 32 bytes in base64, as `openssl rand -base64 32` makes one.
+    /// Parses a key of 32 to 1020 bytes in base64, as `openssl rand -base64 32` makes one. Trim the
+    /// line break at its end.
     ///
     /// # Errors
     ///
     /// [`ConfigError::InvalidJobKey`].
     pub fn parse(key: &str) -> Result<Self, ConfigError> {
         let invalid = |reason| ConfigError::InvalidJobKey { reason };
+        if key.trim() != key {
+            return Err(invalid(
+                "it has white space or a line break at an end: trim it",
+            ));
+        }
+        if key.contains(['"', '\'']) {
+            return Err(invalid("it has quotation marks: remove them"));
+        }
+        if key.starts_with("whsec_") {
+            return Err(invalid(
+                "it is a signing secret: make a key with `openssl rand -base64 32`",
+            ));
+        }
         let mut buffer = Zeroizing::new([0; 1024]);
-        let key = encoding::decode(key.as_bytes(), buffer.as_mut_slice())
-            .ok_or(invalid("it is not base64 of at most 1020 bytes"))?;
+        let key = encoding::decode(key.as_bytes(), buffer.as_mut_slice()).ok_or(invalid(
+            "it is not base64, or longer than 1020 bytes: make one with `openssl rand -base64 32`",
+        ))?;
         if key.len() < 32 {
             return Err(invalid("it is shorter than 32 bytes"));
         }
@@ -174,6 +189,12 @@ impl JobTokens {
             valid_for: Self::DEFAULT_VALIDITY,
             clock: Clock::default(),
         }
+    }
+
+    #[cfg(feature = "diagnose")]
+    pub(super) fn is_under(&self, secret: &crate::Secret) -> bool {
+        let content: &[&[u8]] = &[b"the same key makes the same tag"];
+        self.key.tag(content) == secret.tag(content)
     }
 
     /// Also accepts tokens that another key made, as while a key is replaced: running jobs carry
@@ -244,7 +265,7 @@ impl JobTokens {
         Map::from_iter([(Self::MEMBER.to_owned(), token.into())])
     }
 
-    /// Returns the callback URI of a job: this one, with the token in its query.
+    /// Returns the callback URI of a job: this one, with the token in its query. Neither is validated.
     #[must_use]
     pub fn callback_uri(uri: &str, token: &str) -> String {
         let (uri, fragment) = uri.split_at(uri.find('#').unwrap_or(uri.len()));

@@ -164,6 +164,11 @@ fn matches(key: &Key, algorithm: Algorithm, signed: &[u8], signature: &[u8]) -> 
 }
 
 impl<'k> Token<'k> {
+    #[cfg(feature = "diagnose")]
+    pub(super) fn key(&self) -> &'k Key {
+        self.key
+    }
+
     /// Validates `exp`, which is required, and `nbf` and `iat` where they are present. The leeway on
     /// each side is the replay window's, at most 300 s. Returns the time to remember the token: a
     /// retry may be as late as any, and its token live as long.

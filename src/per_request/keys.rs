@@ -9,6 +9,7 @@ mod public_key;
 mod refresh;
 mod refreshed;
 mod shared;
+mod source;
 
 pub use super::job_tokens::MintError;
 pub use crate::boxed::{BoxError, BoxFuture};
@@ -19,8 +20,9 @@ pub use handle::Keys;
 pub use key_set::{KeySet, KeySetError, SkippedKey};
 pub use refresh::{Freshness, KeyRefresh};
 pub(crate) use refreshed::Newer;
-pub use refreshed::{FetchError, Fetched, KeySource, RefreshError, RefreshedKeys};
+pub use refreshed::RefreshedKeys;
 pub use shared::SharedKeySet;
+pub use source::{FetchError, Fetched, KeySource, RefreshError};
 
 pub(crate) use key_set::{Key, clip};
 pub(crate) use public_key::PublicKey;

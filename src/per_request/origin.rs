@@ -61,7 +61,7 @@ impl Origin {
             }
             let Some(token) = tokens.verify(text) else {
                 return refuse(
-                    "the job token in its URI is not one of ours: it is under another key",
+                    "the job token in its URI is not one of ours: it is under another key, or was changed or cut",
                 );
             };
             if found.is_some_and(|found| found.nonce != token.nonce) {
@@ -102,7 +102,7 @@ impl Origin {
                     continue;
                 }
                 return refuse(
-                    "the job token in its user_metadata is not one of ours: it is under another key",
+                    "the job token in its user_metadata is not one of ours: it is under another key, or was changed or cut",
                 );
             };
             if signed.is_some_and(|signed| signed.nonce != token.nonce) {

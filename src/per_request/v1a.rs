@@ -18,14 +18,7 @@ pub(super) fn verify<'k>(
     attempt: &Attempt<'_>,
     body: &[u8],
 ) -> Result<&'k Key, Error> {
-    let mut decoded = attempt
-        .signatures()
-        .iter()
-        .filter_map(|entry| match entry {
-            SignatureEntry::V1a(signature) => Some(signature),
-            _ => None,
-        })
-        .take(MAX_TRIED)
+    let mut decoded = entries(attempt)
         .filter_map(encoding::decode_exactly)
         .peekable();
     let mismatch = Error::SignatureMismatch {
@@ -37,6 +30,22 @@ pub(super) fn verify<'k>(
     }
     let message = attempt.signed_content(body).concat();
     decoded
-        .find_map(|signature| keys.find_ed25519(|key| key.verify(&message, &signature)))
+        .find_map(|signature| {
+            keys.find_ed25519(|key| {
+                #[cfg(all(test, feature = "diagnose"))]
+                crate::hmac_v1::hashed::add(message.len());
+                key.verify(&message, &signature)
+            })
+        })
         .ok_or(mismatch)
+}
+
+/// Returns the `v1a` entries that are tried.
+pub(super) fn entries<'a>(attempt: &Attempt<'a>) -> impl Iterator<Item = &'a [u8]> {
+    let entries = attempt.signatures().iter();
+    let ours = entries.filter_map(|entry| match entry {
+        SignatureEntry::V1a(signature) => Some(signature),
+        _ => None,
+    });
+    ours.take(MAX_TRIED)
 }

@@ -1,42 +1,112 @@
-use std::fmt;
+use std::{error::Error, fmt, time::Duration};
 
-use crate::{boxed::BoxError, redacted};
+use crate::{boxed::BoxError, error::PayloadError, redacted};
 
 /// The error of a handler: any error converts into it, and a text does too.
 ///
-/// It is not an [`Error`](std::error::Error) itself, so that `?` turns any error into it. `Debug` and
-/// `Display` show no passwords and queries of addresses; [`source`](Self::source) is the error as it
-/// was returned.
-pub struct HandlerError(BoxError);
+/// The delivery is retried, unless the error is [`permanent`](Self::permanent). A [`PayloadError`] is
+/// permanent by itself, and so is an error that it caused: no retry makes a payload readable.
+///
+/// It is not an [`Error`] itself, so that `?` turns any error into it. `Debug` and `Display` show no
+/// passwords and queries of addresses; [`source`](Self::source) is the error as it was returned.
+///
+/// ```
+/// use gemini_webhooks::receiver::{HandlerError, Received};
+///
+/// async fn handle(delivery: Received<'_>) -> Result<(), HandlerError> {
+///     let event = delivery.event()?; // permanent
+///     if event.data.id().is_none() {
+///         return Err(HandlerError::permanent("it names no job"));
+///     }
+///     std::fs::write("event.json", delivery.delivery().payload())?; // retried
+///     Ok(())
+/// }
+/// ```
+pub struct HandlerError {
+    source: BoxError,
+    permanent: bool,
+    retry_after: Option<Duration>,
+}
 
 impl HandlerError {
+    /// Takes an error that no retry can fix. The delivery is set aside: acknowledged, and not handled
+    /// again.
+    pub fn permanent(source: impl Into<BoxError>) -> Self {
+        Self {
+            permanent: true,
+            ..Self::from(source)
+        }
+    }
+
+    /// Asks the sender to wait before the next attempt (`Retry-After`), in whole seconds. Google does
+    /// not say whether it does.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        Self {
+            retry_after: Some(wait),
+            ..self
+        }
+    }
+
+    /// Returns true if no retry can fix the error.
+    #[must_use]
+    pub const fn is_permanent(&self) -> bool {
+        self.permanent
+    }
+
+    pub(super) const fn wait(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
     /// Returns the error that the handler returned.
     #[must_use]
-    pub fn source(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
-        &*self.0
+    pub fn source(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.source
     }
 
     /// Takes the error that the handler returned.
     #[must_use]
     pub fn into_source(self) -> BoxError {
-        self.0
+        self.source
     }
 }
 
 impl<E: Into<BoxError>> From<E> for HandlerError {
     fn from(source: E) -> Self {
-        Self(source.into())
+        let source = source.into();
+        Self {
+            permanent: is_unreadable(&*source),
+            source,
+            retry_after: None,
+        }
     }
+}
+
+/// Returns true if the error is a [`PayloadError`], or was caused by one.
+fn is_unreadable(error: &(dyn Error + 'static)) -> bool {
+    let mut error = Some(error);
+    while let Some(cause) = error {
+        if cause.is::<PayloadError>() {
+            return true;
+        }
+        error = cause.source();
+    }
+    false
 }
 
 impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&redacted::text(&self.0.to_string()))
+        f.write_str(&redacted::text(&self.source.to_string()))
     }
 }
 
 impl fmt::Debug for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&redacted::text(&format!("{:?}", self.0)))
+        let source = redacted::text(&format!("{:?}", self.source));
+        f.debug_struct("HandlerError")
+            .field("source", &format_args!("{source}"))
+            .field("permanent", &self.permanent)
+            .field("retry_after", &self.retry_after)
+            .finish()
     }
 }

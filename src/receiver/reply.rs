@@ -44,10 +44,15 @@ pub enum Outcome {
     /// The delivery is not authentic, or can't be verified yet: the error's
     /// [`status`](Error::status), 400, 401, 403, 413 or 503.
     Refused(Error),
-    /// The handler returned this error: 500. The claim was released.
+    /// The handler returned this error: 500. The claim was released, or ends with its lease if the store
+    /// is unavailable.
     Failed(HandlerError),
-    /// The store is unavailable: 503. Either the handler was not called, or it returned `Ok` and that could
-    /// not be remembered, so that it will be called again.
+    /// The handler returned this [`permanent`](HandlerError::permanent) error: 200, and the delivery is
+    /// not handled again. Look at it: it is in the [`delivery`](Reply::delivery) of the reply, and the
+    /// cause is in the trace.
+    SetAside(HandlerError),
+    /// The store is unavailable: 503. Either the handler was not called, or it returned `Ok` or a
+    /// permanent error and that could not be remembered, so that it will be called again.
     StoreUnavailable(StoreError),
 }
 
@@ -63,13 +68,14 @@ impl Outcome {
             Self::LeaseLost => "lease_lost",
             Self::Refused(error) => error.code(),
             Self::Failed(_) => "failed",
+            Self::SetAside(_) => "set_aside",
             Self::StoreUnavailable(_) => "store_unavailable",
         }
     }
 
     const fn status(&self) -> u16 {
         match self {
-            Self::Processed | Self::Duplicate => 200,
+            Self::Processed | Self::Duplicate | Self::SetAside(_) => 200,
             Self::InFlight { .. } | Self::LeaseLost => 409,
             Self::Refused(error) => error.status(),
             Self::Failed(_) => 500,
@@ -84,7 +90,8 @@ impl<'a> Reply<'a> {
             Outcome::InFlight { remaining } => Some(*remaining),
             Outcome::LeaseLost | Outcome::StoreUnavailable(_) => Some(PAUSE),
             Outcome::Refused(refusal) => refusal.retry_after(),
-            Outcome::Processed | Outcome::Duplicate | Outcome::Failed(_) => None,
+            Outcome::Failed(error) => error.wait(),
+            Outcome::Processed | Outcome::Duplicate | Outcome::SetAside(_) => None,
         };
         Self {
             status: outcome.status(),

@@ -43,7 +43,7 @@ impl Span {
     }
 
     pub(super) fn answered(&self, reply: &Reply<'_>) {
-        use super::Outcome::{Failed, LeaseLost, Refused, StoreUnavailable};
+        use super::Outcome::{Failed, LeaseLost, Refused, SetAside, StoreUnavailable};
 
         let code = reply.outcome.code();
         let outcome = match &reply.outcome {
@@ -54,7 +54,7 @@ impl Span {
         self.0.record("code", code);
         let status = reply.status;
         match &reply.outcome {
-            Failed(error) => {
+            Failed(error) | SetAside(error) => {
                 tracing::error!(parent: &self.0, status, cause = %Chain(error.source()), "answered");
             }
             StoreUnavailable(error) => {

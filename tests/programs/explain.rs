@@ -3,6 +3,8 @@ use super::*;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use tokio::io::AsyncWriteExt;
 
+const ACCEPTED: &str = "the delivery is accepted\n- it is signed with secret 1\n";
+
 /// What it prints, and its status.
 async fn explain(arguments: &[&str], request: &[u8]) -> (String, Option<i32>) {
     let mut command = example("explain");
@@ -83,11 +85,7 @@ async fn explain_reads_each_form_of_a_request() {
         ("lambda", lambda),
     ] {
         let (shown, status) = explain(&["--secret", SECRET], &write(&good)).await;
-        assert_eq!(
-            (&*shown, status),
-            ("the delivery is accepted\n", Some(0)),
-            "{name}"
-        );
+        assert_eq!((&*shown, status), (ACCEPTED, Some(0)), "{name}");
         let (shown, status) = explain(&["--secret", SECRET], &write(&changed)).await;
         assert!(shown.contains("it had no white space"), "{name}: {shown}");
         assert_eq!(status, Some(1), "{name}");
@@ -98,7 +96,7 @@ async fn explain_reads_each_form_of_a_request() {
     // An editor has added a line break, and `Content-Length` shows it.
     let saved = [http(&good), b"\n".to_vec()].concat();
     let (shown, _) = explain(&["--secret", SECRET], &saved).await;
-    assert_eq!(shown, "the delivery is accepted\n");
+    assert_eq!(shown, ACCEPTED);
 }
 
 #[tokio::test]
@@ -114,7 +112,11 @@ async fn explain_takes_the_time_of_arrival() {
     assert_eq!(status, Some(1));
     let at = ["--secret", SECRET, "--at", "2026-05-28T20:27:00Z"];
     let (shown, status) = explain(&at, &http(&sent)).await;
-    assert_eq!((&*shown, status), ("the delivery is accepted\n", Some(0)));
+    assert_eq!((&*shown, status), (ACCEPTED, Some(0)));
+    let at = ["--secret", SECRET, "--at", "2026-05-30T20:29:52Z"];
+    let (shown, _) = explain(&at, &http(&sent)).await;
+    assert!(shown.contains("2 days 3 min behind"), "{shown}");
+    assert!(!shown.contains("--at"), "{shown}");
 }
 
 #[tokio::test]
@@ -122,7 +124,10 @@ async fn explain_knows_former_secrets_and_keys() {
     let sent = delivery("batch.failed");
     let arguments = ["--secret", OTHER, "--former-secret", SECRET];
     let (shown, _) = explain(&arguments, &http(&sent)).await;
-    assert!(shown.contains("former secret"), "{shown}");
+    assert!(shown.contains("signed with former secret 1"), "{shown}");
+    let arguments = ["--secret", OTHER, "--secret", SECRET];
+    let (shown, _) = explain(&arguments, &http(&sent)).await;
+    assert!(shown.ends_with("signed with secret 2\n"), "{shown}");
 
     let google = SigningKeys::generate();
     let sent = Signer::v1a(&google).sign("msg_1", OffsetDateTime::now_utc(), *b"{}");
@@ -131,7 +136,11 @@ async fn explain_knows_former_secrets_and_keys() {
     let file = JwksFile::new("explain");
     file.publish(&google);
     let (shown, status) = explain(&["--jwks", file.path()], &http(&sent)).await;
-    assert_eq!((&*shown, status), ("the delivery is accepted\n", Some(0)));
+    assert!(
+        shown.starts_with("the delivery is accepted\n- it is signed with"),
+        "{shown}"
+    );
+    assert_eq!(status, Some(0));
     let ours = ["--jwks", file.path(), "--job-token-key", JOB_KEY];
     let (shown, status) = explain(&ours, &http(&sent)).await;
     assert!(
@@ -146,8 +155,16 @@ async fn explain_says_what_it_can_not_read() {
     let quoted = format!("\"{SECRET}\"");
     let secret = ["--secret", SECRET];
     for (arguments, request, expected) in [
-        (&[] as &[&str], "a: b\n\n{}", "give the receiver's --secret"),
-        (&["--secret", &quoted], "a: b\n\n{}", "quotation marks"),
+        (
+            &[] as &[&str],
+            "a: b\n\n{}",
+            "give the receiver's --secret (or GEMINI_WEBHOOK_SECRETS)",
+        ),
+        (
+            &["--secret", SECRET, "--secret", &quoted],
+            "a: b\n\n{}",
+            "secret 2: the signing secret can't be used: it has quotation marks",
+        ),
         (
             &["--secret", SECRET, "/nowhere"],
             "",
@@ -169,4 +186,55 @@ async fn explain_says_what_it_can_not_read() {
         assert_eq!(status, Some(2), "{request:?}: {shown}");
         assert!(!shown.contains("C2FV"), "{shown}");
     }
+}
+
+#[tokio::test]
+async fn explain_documents_its_options_and_exit_codes() {
+    let (shown, status) = explain(&["--help"], b"").await;
+    for word in [
+        "--secret",
+        "--at",
+        "Exit status:",
+        "0  each",
+        "1  a request",
+        "2  there is",
+    ] {
+        assert!(shown.contains(word), "{word}: {shown}");
+    }
+    assert_eq!(status, Some(0));
+    let (shown, status) = explain(&["--nonsense"], b"").await;
+    assert_eq!(status, Some(2), "{shown}");
+}
+
+#[tokio::test]
+async fn explain_reads_headers_under_other_names() {
+    let sent = delivery("batch.failed");
+    let headers = sent
+        .headers()
+        .map(|(name, value)| (name.replace('-', "_"), json!(value)));
+    let headers = serde_json::Map::from_iter(headers);
+    let body = str::from_utf8(&sent.body).unwrap();
+    let requests = json!([{"headers": {"a": "b"}}, {"headers": headers, "body": body}]);
+    let (shown, status) = explain(&["--secret", SECRET], requests.to_string().as_bytes()).await;
+    assert!(shown.contains("named with underscores"), "{shown}");
+    assert_eq!(status, Some(1));
+}
+
+#[tokio::test]
+async fn explain_does_not_mind_a_reader_that_has_gone() {
+    let mut command = example("explain");
+    command.args(["--secret", SECRET]).stdin(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let mut stdin = child.stdin.take().unwrap();
+    stdin
+        .write_all(&http(&delivery("batch.failed")))
+        .await
+        .unwrap();
+    drop(stdin);
+    let output = timeout(PATIENCE, child.wait_with_output()).await;
+    let output = output.expect("it does not end").unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert_eq!(output.status.code(), Some(0));
 }

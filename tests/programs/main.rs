@@ -4,6 +4,7 @@ mod explain;
 mod receiver;
 mod register;
 mod sender;
+mod usage;
 
 use std::{
     process::{ExitStatus, Output, Stdio},

@@ -53,10 +53,8 @@ async fn receiver_answers_and_logs_each_delivery() {
     let secret = Secret::parse(SECRET).unwrap();
     let unreadable = Signer::v1(&secret).sign("msg_2", OffsetDateTime::now_utc(), *b"\xff");
     let (status, answer) = receiver.send(receiver.request(&unreadable)).await;
-    assert_eq!(
-        (status, &answer["code"]),
-        (422, &json!("payload_unreadable"))
-    );
+    assert_eq!((status, &answer["status"]), (200, &json!("set_aside")));
+    assert_eq!(answer["id"], "msg_2");
 
     let mut large = sent.clone();
     large.body = vec![b' '; (1 << 20) + 1];
@@ -193,7 +191,7 @@ async fn receiver_checks_the_audience_of_jwts() {
 }
 
 #[tokio::test]
-async fn receiver_fetches_keys_from_an_address_before_it_listens() {
+async fn receiver_fetches_keys_from_an_address_and_keeps_them() {
     let google = SigningKeys::generate();
     let document = google.jwks();
     let app = axum::Router::new().route("/jwks.json", axum::routing::get(|| async { document }));
@@ -202,8 +200,9 @@ async fn receiver_fetches_keys_from_an_address_before_it_listens() {
     let server = tokio::spawn(async move { axum::serve(listener, app).await });
     let any_sender = ("GEMINI_WEBHOOK_ACCEPT_ANY_SENDER", "1");
     let receiver = Receiver::start(&[("GEMINI_WEBHOOK_JWKS", &url), any_sender]).await;
-    server.abort();
     let sent = per_request(&Signer::v1a(&google), None);
+    assert_eq!(receiver.send(receiver.request(&sent)).await.0, 200);
+    server.abort();
     assert_eq!(receiver.send(receiver.request(&sent)).await.0, 200);
 }
 
@@ -256,7 +255,7 @@ async fn receiver_refuses_bad_settings_in_one_line() {
     for (variables, expected) in [
         (
             vec![],
-            "neither GEMINI_WEBHOOK_SECRETS nor GEMINI_WEBHOOK_JWKS is set",
+            "neither GEMINI_WEBHOOK_SECRETS nor GEMINI_WEBHOOK_JWKS is set (and neither are GEMINI_WEBHOOK_SECRET and",
         ),
         (
             vec![("GEMINI_WEBHOOK_SECRETS", "")],

@@ -4,14 +4,12 @@ use super::*;
 mod webhook_service;
 
 use gemini_webhooks::configure::{
-    NewWebhook, Revocation, RotatePath, WebhookPage, WebhookService, WebhookState, WebhookUpdate,
+    ApiClient, NewWebhook, Revocation, RotatePath, WebhookPage, WebhookService, WebhookState,
+    WebhookUpdate,
 };
-use webhook_service::WebhookService as StandIn;
+pub(super) use webhook_service::WebhookService as StandIn;
 
-#[path = "../../examples/support/send.rs"]
-mod send;
-
-const API_KEY: &str = "an-api-key";
+pub(super) const API_KEY: &str = "an-api-key";
 
 fn service(google: &StandIn) -> WebhookService {
     let service = WebhookService::new(API_KEY).unwrap();
@@ -32,15 +30,43 @@ async fn cycle_registers_receives_rotates_and_deletes() {
     let output = output(&mut example("cycle")).await;
     let shown = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(output.status.success(), "{shown}");
-    assert!(shown.ends_with("all as expected\n"), "{shown}");
+    for sentence in [
+        "The webhook wh_0001 was registered.",
+        "A ping arrived.",
+        "deliveries arrived, and none was refused.",
+        "The receiver forgot the old secret after two days:",
+        "The list of webhooks is empty.",
+    ] {
+        assert!(shown.contains(sentence), "{shown}");
+    }
+    assert!(shown.lines().all(|line| line.ends_with('.')), "{shown}");
+    let last = shown.lines().last().unwrap();
+    assert!(
+        last.starts_with("Everything happened as expected: of "),
+        "{shown}"
+    );
+    assert!(
+        last.ends_with(" deliveries during the rotation, none was refused."),
+        "{shown}"
+    );
 }
 
 #[tokio::test]
 async fn register_does_what_it_is_told_to() {
     let google = StandIn::start(API_KEY).await.unwrap();
     let url = "https://example.com/webhook";
-    let (shown, said, status) =
-        register(&google, &["create", url, "--event", "batch.failed"]).await;
+    let (shown, said, status) = register(
+        &google,
+        &[
+            "create",
+            url,
+            "--event",
+            "batch.failed",
+            "--name",
+            "a \u{1b}b",
+        ],
+    )
+    .await;
     assert_eq!(status, Some(0), "{said}");
     // The output is a setting, and nothing else.
     let first = shown
@@ -59,17 +85,40 @@ async fn register_does_what_it_is_told_to() {
         .unwrap();
 
     let (shown, ..) = register(&google, &["list"]).await;
-    assert_eq!(shown, format!("{id} enabled {url} batch.failed\n"));
-    let (shown, said, _) = register(&google, &["rotate", id]).await;
-    assert!(shown.starts_with("GEMINI_WEBHOOK_SECRETS=whsec_") && !shown.contains(first));
-    assert!(said.contains("both"), "{said}");
+    let expected = format!("{id} enabled {url} batch.failed \"a \\u{{1b}}b\"\n");
+    assert_eq!(shown, expected);
+    // The output is the secret alone: a setting would drop the previous one.
+    for (arguments, advice) in [
+        (&["rotate", id] as &[&str], "for two days from now"),
+        (
+            &["rotate", id, "--immediately"],
+            "in its place in GEMINI_WEBHOOK_SECRETS now",
+        ),
+    ] {
+        let (shown, said, status) = register(&google, arguments).await;
+        assert_eq!(status, Some(0), "{said}");
+        assert!(Secret::parse(shown.trim()).is_ok(), "{said}");
+        assert!(
+            !shown.contains(first) && !said.contains(shown.trim()),
+            "{said}"
+        );
+        assert!(said.contains(advice), "{said}");
+    }
+    register(&google, &["rotate", &format!("webhooks/{id}")]).await;
     let (shown, ..) = register(&google, &["list"]).await;
     assert!(shown.contains("ends at"), "{shown}");
-    let (_, said, _) = register(&google, &["rotate", id, "--immediately"]).await;
-    assert!(said.contains("now"), "{said}");
-    let (shown, ..) = register(&google, &["update", id, "--state", "disabled"]).await;
-    assert!(shown.contains(" disabled "), "{shown}");
-    assert_eq!(register(&google, &["ping", id]).await.2, Some(0));
+    let update = ["update", id, "--state", "disabled", "--name", "other"];
+    let (shown, ..) = register(&google, &update).await;
+    assert!(
+        shown.contains(" disabled ") && shown.contains(" \"other\""),
+        "{shown}"
+    );
+    let (_, said, status) = register(&google, &["ping", id]).await;
+    assert_eq!(status, Some(0), "{said}");
+    assert!(
+        said.contains("even if the address can't be reached"),
+        "{said}"
+    );
     assert_eq!(register(&google, &["delete", id]).await.2, Some(0));
     assert_eq!(register(&google, &["list"]).await.0, "");
 
@@ -81,7 +130,14 @@ async fn register_does_what_it_is_told_to() {
             "400 INVALID_ARGUMENT",
             1,
         ),
+        (
+            &["create", url, "--event", "batch.cancelled"],
+            "400 INVALID_ARGUMENT",
+            1,
+        ),
         (&["update", id], "changes nothing", 2),
+        (&["update", id, "--state", "paused"], "possible values", 2),
+        (&["delete", ".."], "only full stops", 2),
         (&["--api-key", "wrong", "list"], "403 PERMISSION_DENIED", 1),
         (&["frobnicate"], "unrecognized", 2),
     ] {
@@ -93,21 +149,56 @@ async fn register_does_what_it_is_told_to() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+#[tokio::test]
+async fn register_subscribes_to_everything_that_the_service_accepts() {
+    let google = StandIn::start(API_KEY).await.unwrap();
+    let (_, said, status) = register(&google, &["create", "https://example.com"]).await;
+    assert_eq!(status, Some(0), "{said}");
+    let (shown, ..) = register(&google, &["list"]).await;
+    let names: Vec<_> = EventType::SUBSCRIBABLE
+        .iter()
+        .map(EventType::as_str)
+        .collect();
+    assert!(shown.contains(&names.join(",")), "{shown}");
+}
+
+/// A proxy would get the API key, which goes to the loopback interface in plain text.
+#[tokio::test]
+async fn register_asks_no_proxy_for_the_loopback_interface() {
+    let google = StandIn::start(API_KEY).await.unwrap();
+    let mut command = example("register");
+    command.args(["--base-url", &google.url(), "list"]);
+    for variable in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        command.env(variable, "http://127.0.0.1:1");
+    }
+    let output = output(command.env("GEMINI_API_KEY", API_KEY)).await;
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn register_says_that_the_service_can_not_be_reached() {
+    let mut command = example("register");
+    command.args(["--base-url", "http://127.0.0.1:1", "list"]);
+    let output = output(command.env("GEMINI_API_KEY", API_KEY)).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("refused") && !said.contains(API_KEY),
+        "{said}"
+    );
+}
+
 /// What the stand-in takes is what the reference documents.
 #[tokio::test]
 async fn the_stand_in_checks_each_field() {
     let google = StandIn::start(API_KEY).await.unwrap();
-    let client = reqwest::Client::new();
+    let client = ApiClient::new().unwrap();
     let service = service(&google);
     let new = NewWebhook::new("https://example.com").unwrap();
     let new = new.subscribe(EventType::BatchFailed);
     let create = || service.create(&new).unwrap();
     let status = async |request: http::Request<Vec<u8>>| {
-        send::send(&client, request)
-            .await
-            .unwrap()
-            .status()
-            .as_u16()
+        client.send(request).await.unwrap().status().as_u16()
     };
     assert_eq!(status(create()).await, 200);
 
@@ -139,34 +230,42 @@ async fn the_stand_in_checks_each_field() {
         "/v1beta/models",
         "/v2/webhooks",
         "/webhooks",
-        "/v1beta/webhooks/a:dance",
+        "/v1/webhooks/a:dance",
     ] {
         let mut request = create();
         *request.uri_mut() = format!("{}{path}", google.url()).parse().unwrap();
         assert_eq!(status(request).await, 404, "{path}");
     }
     let update = WebhookUpdate::default().name("n");
-    let request = |mask: &str| {
-        let mut request = service.update("wh_0001", &update).unwrap();
-        let uri = request.uri().to_string().replace("=name", mask);
-        *request.uri_mut() = uri.parse().unwrap();
-        request
-    };
-    assert_eq!(status(request("=name")).await, 200);
-    for mask in ["=", "=uri", "=name,uri", "=id", "s=name"] {
-        assert_eq!(status(request(mask)).await, 400, "{mask}");
+    for service in [service.clone(), service.clone().with_update_mask()] {
+        assert_eq!(
+            status(service.update("wh_0001", &update).unwrap()).await,
+            200
+        );
     }
     let deleted = WebhookUpdate::default().state(WebhookState::Unknown("deleted".into()));
     assert_eq!(
         status(service.update("wh_0001", &deleted).unwrap()).await,
         400
     );
-    for path in [RotatePath::Sdk, RotatePath::Guide] {
-        let service = service.clone().rotate_path(path);
-        let rotate = service.rotate("wh_0001", Revocation::AfterH24).unwrap();
-        assert_eq!(status(rotate).await, 200, "{path:?}");
-        let rotate = service.rotate("wh_0002", Revocation::Immediately).unwrap();
-        assert_eq!(status(rotate).await, 404, "{path:?}");
+    let rotate = |service: &WebhookService, id| service.rotate(id, Revocation::AfterH24).unwrap();
+    assert_eq!(status(rotate(&service, "wh_0001")).await, 200);
+    assert_eq!(status(rotate(&service, "wh_0002")).await, 404);
+    let guide = service.clone().rotate_path(RotatePath::Guide);
+    assert_eq!(status(rotate(&guide, "wh_0001")).await, 404);
+    let event =
+        |event: &str| with_body(json!({"uri": "https://e.com", "subscribed_events": [event]}));
+    for event_type in EventType::KNOWN {
+        let expected = if EventType::SUBSCRIBABLE.contains(event_type) {
+            200
+        } else {
+            400
+        };
+        assert_eq!(
+            status(event(event_type.as_str())).await,
+            expected,
+            "{event_type}"
+        );
     }
 }
 
@@ -221,22 +320,22 @@ async fn the_stand_in_delivers_until_acknowledged_with_each_live_secret() {
 #[tokio::test]
 async fn a_list_is_read_page_by_page() {
     let google = StandIn::start(API_KEY).await.unwrap();
-    let client = reqwest::Client::new();
+    let client = ApiClient::new().unwrap();
     let service = service(&google);
     for number in 0..7 {
         let new = NewWebhook::new(format!("https://example.com/{number}")).unwrap();
         let create = service
             .create(&new.subscribe(EventType::BatchFailed))
             .unwrap();
-        send::send(&client, create).await.unwrap();
+        client.send(create).await.unwrap();
     }
     let (mut sizes, mut uris, mut token) = (Vec::new(), Vec::new(), None);
     loop {
         let request = service.list(Some(3), token.as_deref()).unwrap();
-        let response = send::send(&client, request).await.unwrap();
+        let response = client.send(request).await.unwrap();
         let page = WebhookPage::from_response(&response).unwrap();
         sizes.push(page.webhooks.len());
-        uris.extend(page.webhooks.into_iter().map(|webhook| webhook.uri));
+        uris.extend(page.webhooks.into_iter().filter_map(|webhook| webhook.uri));
         token = page.next_page_token;
         if token.is_none() {
             break;

@@ -100,7 +100,7 @@ async fn sender_retries_with_the_same_id_and_a_fresh_signature() {
     assert!(timestamps[2] > timestamps[0], "{timestamps:?}");
     assert!(timestamps[3] > timestamps[2], "{timestamps:?}");
     assert!(timestamps.is_sorted(), "{timestamps:?}");
-    for (attempt, answer) in [(1, 500), (2, 301), (3, 404), (4, 200), (1, 200)] {
+    for (attempt, answer) in [(1, 500), (2, 301), (3, 404), (4, 200), (5, 200)] {
         let line = format!("msg_7 attempt {attempt}: {answer}");
         assert!(shown.contains(&line), "{shown}");
     }
@@ -231,7 +231,10 @@ async fn sender_refuses_bad_arguments_and_shows_no_secret() {
     let quoted = format!("\"{SECRET}\"");
     let secret = ["--secret", SECRET];
     for (arguments, expected) in [
-        (&[] as &[&str], "needs a --secret"),
+        (
+            &[] as &[&str],
+            "needs a --secret, or GEMINI_WEBHOOK_SECRETS",
+        ),
         (&["--secret", &quoted], "quotation marks"),
         (&["--scheme", "v1a"], "--jwks-port"),
         (&["--scheme", "v2"], "v1a"),
@@ -253,7 +256,7 @@ async fn sender_refuses_bad_arguments_and_shows_no_secret() {
     let help = output(
         example("sender")
             .arg("--help")
-            .env("GEMINI_WEBHOOK_SECRET", SECRET),
+            .env("GEMINI_WEBHOOK_SECRETS", SECRET),
     )
     .await;
     let help = String::from_utf8(help.stdout).unwrap();

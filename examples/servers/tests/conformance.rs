@@ -42,7 +42,7 @@ impl Server {
         let address = free_address();
         let process = Command::new(program)
             .env("BIND", address.to_string())
-            .env("GEMINI_WEBHOOK_SECRET", SECRET)
+            .env("GEMINI_WEBHOOK_SECRETS", SECRET)
             .env("GEMINI_WEBHOOK_JWKS", &jwks)
             .env("GEMINI_WEBHOOK_JOB_KEY", JOB_KEY)
             .stdout(Stdio::null())
@@ -319,7 +319,7 @@ async fn bodies(server: &Server) {
             .expect("in chunks", &request, (200, "batch.expired"))
             .await;
     }
-    let unreadable = (422, "payload_unreadable");
+    let unreadable = (200, "set_aside");
     let no_text = signed(b"\xff\xfe{}".to_vec());
     server
         .expect("not UTF-8", &request(&no_text), unreadable)

@@ -33,13 +33,19 @@ fn requests_are_those_of_the_reference() {
     expect(
         service().create(&new),
         "POST",
-        "/v1beta/webhooks",
+        "/v1/webhooks",
         Some(&json!({
             "name": "n", "uri": "https://example.com/w",
             "subscribed_events": ["video.generated", "new.type"],
         })),
     );
-    let service = service().version(ApiVersion::V1);
+    expect(
+        service().version(ApiVersion::V1Beta).get("wh_1"),
+        "GET",
+        "/v1beta/webhooks/wh_1",
+        None,
+    );
+    let service = service();
     expect(service.get("wh_1"), "GET", "/v1/webhooks/wh_1", None);
     expect(service.list(None, None), "GET", "/v1/webhooks", None);
     expect(
@@ -53,6 +59,12 @@ fn requests_are_those_of_the_reference() {
         .name("m");
     expect(
         service.update("wh_1", &update),
+        "PATCH",
+        "/v1/webhooks/wh_1",
+        Some(&json!({"name": "m", "state": "disabled"})),
+    );
+    expect(
+        service.clone().with_update_mask().update("wh_1", &update),
         "PATCH",
         "/v1/webhooks/wh_1?update_mask=name,state",
         Some(&json!({"name": "m", "state": "disabled"})),
@@ -84,22 +96,53 @@ fn requests_are_those_of_the_reference() {
 fn an_id_names_a_webhook_and_nothing_else() {
     for (id, path) in [
         ("../models", "..%2Fmodels"),
-        ("..", "%2E%2E"),
-        (".", "%2E"),
         ("a?b#c", "a%3Fb%23c"),
         ("a:ping", "a%3Aping"),
         ("\u{e9} ", "%C3%A9%20"),
         ("a%2Fb", "a%252Fb"),
+        ("webhooks/abc", "abc"),
+        ("webhooks/webhooks/abc", "webhooks%2Fabc"),
+        ("webhooks", "webhooks"),
+        ("v1_ChdVHJ5Q..", "v1_ChdVHJ5Q.."),
+        ("..a", "..a"),
+        ("%2E%2Ea", "%252E%252Ea"),
+        ("%", "%25"),
     ] {
-        expect(
-            service().get(id),
-            "GET",
-            &format!("/v1beta/webhooks/{path}"),
-            None,
-        );
+        let path = format!("/v1/webhooks/{path}");
+        expect(service().get(id), "GET", &path, None);
     }
-    assert!(service().get("").is_err());
     assert!(service().delete(&"a".repeat(70_000)).is_err());
+}
+
+#[test]
+fn an_id_that_clients_resolve_is_refused() {
+    let update = WebhookUpdate::default().name("n");
+    for id in [
+        "",
+        ".",
+        "..",
+        "...",
+        "%2E",
+        "%2e%2E",
+        ".%2e",
+        "%252e.",
+        "%25252E%2e",
+        "webhooks/",
+        "webhooks/..",
+        "webhooks/%2E%2E",
+    ] {
+        let service = service();
+        for request in [
+            service.get(id),
+            service.delete(id),
+            service.ping(id),
+            service.update(id, &update),
+            service.rotate(id, Revocation::AfterH24),
+        ] {
+            let refused = matches!(request, Err(RequestError::InvalidRequest { .. }));
+            assert!(refused, "{id:?}: {request:?}");
+        }
+    }
 }
 
 #[test]
@@ -109,6 +152,7 @@ fn what_can_not_be_sent_is_refused() {
     }
     let nothing = NewWebhook::new("https://example.com").unwrap();
     assert!(service().create(&nothing).is_err());
+    assert!(service().update("a", &WebhookUpdate::default()).is_err());
     for base in [
         "",
         "http://example.com",
@@ -119,6 +163,6 @@ fn what_can_not_be_sent_is_refused() {
     }
     let local = service().base_url("http://127.0.0.1:8080/api/").unwrap();
     let request = local.get("a").unwrap();
-    assert_eq!(request.uri(), "http://127.0.0.1:8080/api/v1beta/webhooks/a");
+    assert_eq!(request.uri(), "http://127.0.0.1:8080/api/v1/webhooks/a");
     assert!(!format!("{local:?}").contains("KEY-1"));
 }

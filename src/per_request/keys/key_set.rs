@@ -173,7 +173,10 @@ impl KeySet {
         }
         if set.keys.is_empty() {
             let reasons: Vec<String> = set.skipped.iter().map(ToString::to_string).collect();
-            let reason = format!("it has no usable key ({})", reasons.join("; "));
+            let reason = match reasons.as_slice() {
+                [] => "it has no keys".to_owned(),
+                _ => format!("it has no usable key ({})", reasons.join("; ")),
+            };
             return Err(KeySetError { reason });
         }
         Ok(set)

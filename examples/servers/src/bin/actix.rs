@@ -1,6 +1,6 @@
 //! gemini-webhooks behind actix-web.
 //!
-//! `GEMINI_WEBHOOK_SECRET=whsec_... cargo run -p servers --bin actix`
+//! `GEMINI_WEBHOOK_SECRETS=whsec_... cargo run -p servers --bin actix`
 
 use std::{env, error::Error as StdError, fmt};
 
@@ -10,8 +10,13 @@ use gemini_webhooks::{
 };
 
 fn verifier() -> Result<Verifier, Box<dyn StdError>> {
-    let secret = Secret::parse(&env::var("GEMINI_WEBHOOK_SECRET")?)?;
-    let mut verifier = Verifier::builder().secret(secret);
+    // Several during a rotation, separated by commas.
+    let secrets = env::var("GEMINI_WEBHOOK_SECRETS").or(env::var("GEMINI_WEBHOOK_SECRET"));
+    let secrets = secrets.map_err(|_| "set GEMINI_WEBHOOK_SECRETS (or GEMINI_WEBHOOK_SECRET)")?;
+    let mut verifier = Verifier::builder();
+    for secret in secrets.replace(',', " ").split_whitespace() {
+        verifier = verifier.secret(Secret::parse(secret)?);
+    }
     // Per-request webhooks. Keys change: `RefreshedKeys` fetches them.
     if let Ok(file) = env::var("GEMINI_WEBHOOK_JWKS") {
         let keys = KeySet::from_json(&std::fs::read(file)?)?;
@@ -46,7 +51,10 @@ impl From<Error> for Refusal {
 
 impl From<PayloadError> for Refusal {
     fn from(error: PayloadError) -> Self {
-        Self(422, format!("payload_unreadable: {error}"))
+        // No retry makes it readable: acknowledge it, and look at it.
+        let text = format!("set_aside: {error}");
+        eprintln!("{text}");
+        Self(200, text)
     }
 }
 

@@ -1,6 +1,6 @@
 //! gemini-webhooks behind hyper, without a framework.
 //!
-//! `GEMINI_WEBHOOK_SECRET=whsec_... cargo run -p servers --bin hyper`
+//! `GEMINI_WEBHOOK_SECRETS=whsec_... cargo run -p servers --bin hyper`
 
 use std::{convert::Infallible, env, error::Error as StdError, time::Duration};
 
@@ -12,8 +12,13 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 fn verifier() -> Result<Verifier, Box<dyn StdError>> {
-    let secret = Secret::parse(&env::var("GEMINI_WEBHOOK_SECRET")?)?;
-    let mut verifier = Verifier::builder().secret(secret);
+    // Several during a rotation, separated by commas.
+    let secrets = env::var("GEMINI_WEBHOOK_SECRETS").or(env::var("GEMINI_WEBHOOK_SECRET"));
+    let secrets = secrets.map_err(|_| "set GEMINI_WEBHOOK_SECRETS (or GEMINI_WEBHOOK_SECRET)")?;
+    let mut verifier = Verifier::builder();
+    for secret in secrets.replace(',', " ").split_whitespace() {
+        verifier = verifier.secret(Secret::parse(secret)?);
+    }
     // Per-request webhooks. Keys change: `RefreshedKeys` fetches them.
     if let Ok(file) = env::var("GEMINI_WEBHOOK_JWKS") {
         let keys = KeySet::from_json(&std::fs::read(file)?)?;
@@ -45,8 +50,10 @@ async fn webhook(verifier: &Verifier, request: Request<Incoming>) -> Response<St
     match delivery.event() {
         Ok(event) => response(StatusCode::OK, event.event_type().as_str()),
         Err(error) => {
-            let text = format!("payload_unreadable: {error}");
-            response(StatusCode::UNPROCESSABLE_ENTITY, text)
+            // No retry makes it readable: acknowledge it, and look at it.
+            let text = format!("set_aside: {error}");
+            eprintln!("delivery {}: {text}", delivery.id());
+            response(StatusCode::OK, text)
         }
     }
 }

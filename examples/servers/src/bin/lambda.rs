@@ -3,7 +3,7 @@
 //! with 401 in place of 400.)
 //!
 //! Here, with a stand-in for the Lambda service:
-//! `cargo build -p servers && GEMINI_WEBHOOK_SECRET=whsec_... cargo run -p servers --bin lambda_local`
+//! `cargo build -p servers && GEMINI_WEBHOOK_SECRETS=whsec_... cargo run -p servers --bin lambda_local`
 
 use std::{env, error::Error as StdError};
 
@@ -11,8 +11,13 @@ use gemini_webhooks::{JobTokens, PerRequest, Secret, Verifier, keys::KeySet};
 use lambda_http::{Request, Response, http::StatusCode, run, service_fn};
 
 fn verifier() -> Result<Verifier, Box<dyn StdError>> {
-    let secret = Secret::parse(&env::var("GEMINI_WEBHOOK_SECRET")?)?;
-    let mut verifier = Verifier::builder().secret(secret);
+    // Several during a rotation, separated by commas.
+    let secrets = env::var("GEMINI_WEBHOOK_SECRETS").or(env::var("GEMINI_WEBHOOK_SECRET"));
+    let secrets = secrets.map_err(|_| "set GEMINI_WEBHOOK_SECRETS (or GEMINI_WEBHOOK_SECRET)")?;
+    let mut verifier = Verifier::builder();
+    for secret in secrets.replace(',', " ").split_whitespace() {
+        verifier = verifier.secret(Secret::parse(secret)?);
+    }
     // Per-request webhooks. Keys change: `RefreshedKeys` fetches them.
     if let Ok(file) = env::var("GEMINI_WEBHOOK_JWKS") {
         let keys = KeySet::from_json(&std::fs::read(file)?)?;
@@ -34,8 +39,10 @@ fn webhook(verifier: &Verifier, request: &Request) -> Response<String> {
     match delivery.event() {
         Ok(event) => response(StatusCode::OK, event.event_type().as_str()),
         Err(error) => {
-            let text = format!("payload_unreadable: {error}");
-            response(StatusCode::UNPROCESSABLE_ENTITY, text)
+            // No retry makes it readable: acknowledge it, and look at it.
+            let text = format!("set_aside: {error}");
+            eprintln!("delivery {}: {text}", delivery.id());
+            response(StatusCode::OK, text)
         }
     }
 }

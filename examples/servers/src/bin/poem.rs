@@ -1,6 +1,6 @@
 //! gemini-webhooks behind poem.
 //!
-//! `GEMINI_WEBHOOK_SECRET=whsec_... cargo run -p servers --bin poem`
+//! `GEMINI_WEBHOOK_SECRETS=whsec_... cargo run -p servers --bin poem`
 
 use std::{env, error::Error as StdError};
 
@@ -14,8 +14,13 @@ use poem::{
 };
 
 fn verifier() -> Result<Verifier, Box<dyn StdError>> {
-    let secret = Secret::parse(&env::var("GEMINI_WEBHOOK_SECRET")?)?;
-    let mut verifier = Verifier::builder().secret(secret);
+    // Several during a rotation, separated by commas.
+    let secrets = env::var("GEMINI_WEBHOOK_SECRETS").or(env::var("GEMINI_WEBHOOK_SECRET"));
+    let secrets = secrets.map_err(|_| "set GEMINI_WEBHOOK_SECRETS (or GEMINI_WEBHOOK_SECRET)")?;
+    let mut verifier = Verifier::builder();
+    for secret in secrets.replace(',', " ").split_whitespace() {
+        verifier = verifier.secret(Secret::parse(secret)?);
+    }
     // Per-request webhooks. Keys change: `RefreshedKeys` fetches them.
     if let Ok(file) = env::var("GEMINI_WEBHOOK_JWKS") {
         let keys = KeySet::from_json(&std::fs::read(file)?)?;
@@ -38,8 +43,10 @@ async fn webhook(
         poem::Error::from_string(text, refusal.status_code())
     })?;
     let event = delivery.event().map_err(|error| {
-        let text = format!("payload_unreadable: {error}");
-        poem::Error::from_string(text, StatusCode::UNPROCESSABLE_ENTITY)
+        // No retry makes it readable: acknowledge it, and look at it.
+        let text = format!("set_aside: {error}");
+        eprintln!("delivery {}: {text}", delivery.id());
+        poem::Error::from_string(text, StatusCode::OK)
     })?;
     Ok(event.event_type().to_string())
 }

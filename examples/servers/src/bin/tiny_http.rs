@@ -1,6 +1,6 @@
 //! gemini-webhooks behind `tiny_http`, which blocks: no async runtime.
 //!
-//! `GEMINI_WEBHOOK_SECRET=whsec_... cargo run -p servers --bin tiny_http`
+//! `GEMINI_WEBHOOK_SECRETS=whsec_... cargo run -p servers --bin tiny_http`
 
 use std::{
     env,
@@ -22,8 +22,13 @@ use tiny_http::{Method, Request, Response, Server};
 const MAX_THREADS: usize = 512;
 
 fn verifier() -> Result<Verifier, Box<dyn StdError>> {
-    let secret = Secret::parse(&env::var("GEMINI_WEBHOOK_SECRET")?)?;
-    let mut verifier = Verifier::builder().secret(secret);
+    // Several during a rotation, separated by commas.
+    let secrets = env::var("GEMINI_WEBHOOK_SECRETS").or(env::var("GEMINI_WEBHOOK_SECRET"));
+    let secrets = secrets.map_err(|_| "set GEMINI_WEBHOOK_SECRETS (or GEMINI_WEBHOOK_SECRET)")?;
+    let mut verifier = Verifier::builder();
+    for secret in secrets.replace(',', " ").split_whitespace() {
+        verifier = verifier.secret(Secret::parse(secret)?);
+    }
     // Per-request webhooks. Keys change: `RefreshedKeys` fetches them.
     if let Ok(file) = env::var("GEMINI_WEBHOOK_JWKS") {
         let keys = KeySet::from_json(&std::fs::read(file)?)?;
@@ -64,7 +69,10 @@ impl From<Error> for Refusal {
 
 impl From<PayloadError> for Refusal {
     fn from(error: PayloadError) -> Self {
-        Self(422, format!("payload_unreadable: {error}"))
+        // No retry makes it readable: acknowledge it, and look at it.
+        let text = format!("set_aside: {error}");
+        eprintln!("{text}");
+        Self(200, text)
     }
 }
 

@@ -1,6 +1,6 @@
 //! gemini-webhooks behind warp.
 //!
-//! `GEMINI_WEBHOOK_SECRET=whsec_... cargo run -p servers --bin warp`
+//! `GEMINI_WEBHOOK_SECRETS=whsec_... cargo run -p servers --bin warp`
 
 use std::{env, error::Error as StdError, net::SocketAddr};
 
@@ -13,8 +13,13 @@ use warp::{
 };
 
 fn verifier() -> Result<Verifier, Box<dyn StdError>> {
-    let secret = Secret::parse(&env::var("GEMINI_WEBHOOK_SECRET")?)?;
-    let mut verifier = Verifier::builder().secret(secret);
+    // Several during a rotation, separated by commas.
+    let secrets = env::var("GEMINI_WEBHOOK_SECRETS").or(env::var("GEMINI_WEBHOOK_SECRET"));
+    let secrets = secrets.map_err(|_| "set GEMINI_WEBHOOK_SECRETS (or GEMINI_WEBHOOK_SECRET)")?;
+    let mut verifier = Verifier::builder();
+    for secret in secrets.replace(',', " ").split_whitespace() {
+        verifier = verifier.secret(Secret::parse(secret)?);
+    }
     // Per-request webhooks. Keys change: `RefreshedKeys` fetches them.
     if let Ok(file) = env::var("GEMINI_WEBHOOK_JWKS") {
         let keys = KeySet::from_json(&std::fs::read(file)?)?;
@@ -61,8 +66,10 @@ async fn webhook(
             refusal.response(text).into_response()
         })?;
     let event = delivery.event().map_err(|error| {
-        let text = format!("payload_unreadable: {error}");
-        response(StatusCode::UNPROCESSABLE_ENTITY, text)
+        // No retry makes it readable: acknowledge it, and look at it.
+        let text = format!("set_aside: {error}");
+        eprintln!("delivery {}: {text}", delivery.id());
+        response(StatusCode::OK, text)
     })?;
     Ok(event.event_type().to_string())
 }

@@ -194,7 +194,7 @@ impl Sender {
         self.bar.suspend(|| say(line));
     }
 
-    /// Whether it was acknowledged. `attempt` is the number of the last attempt for this id.
+    /// Returns true if it was acknowledged. `attempt` is the number of the last attempt for this id.
     async fn deliver(&self, id: &str, attempt: &mut u32) -> bool {
         let begun = Instant::now();
         let before = *attempt;

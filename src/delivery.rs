@@ -90,7 +90,7 @@ pub(crate) enum Payload<'a> {
 }
 
 impl<'a> Delivery<'a> {
-    /// For schemes alone: the attempt is authentic, and this is what was signed.
+    /// Makes the delivery of an attempt that a scheme has verified.
     pub(crate) fn authentic(
         request: &Request<'_, 'a>,
         scheme: Scheme,

@@ -110,7 +110,7 @@ impl Verifier {
     /// Its work is bounded. Besides verifying the delivery as it is a few times, it hashes at most 64 MiB
     /// and checks at most 32,768 signatures. It tries changes of a body of at most 1 MiB, of which it
     /// keeps one copy at a time, and parses a body of at most 64 KiB; an event has a few hundred bytes.
-    /// Where that was not enough, it says so ([`Finding::NotAllTried`]).
+    /// [`Finding::NotAllTried`] says that this was not enough.
     ///
     /// ```
     /// use gemini_webhooks::{Secret, Verifier};

@@ -68,7 +68,7 @@
 //!
 //! - It was signed by someone who holds the secret or the private key, and it has not been altered
 //!   since: the signature of `v1` and `v1a` covers the id, the time and the raw body. A JWT covers its
-//!   claims, from which the event is taken; the id and the time beside it are as good as the connection.
+//!   claims, from which the event is taken; it does not cover the id and the time.
 //! - It was sent at about the time that it says: see [`ReplayWindow`].
 //! - It may have been received before, from Google, which delivers at least once, or from somebody
 //!   who recorded it less than a window ago. [`Delivery::idempotency_key`] is the same each time.

@@ -73,6 +73,13 @@ impl World {
         (keys, verifier)
     }
 
+    /// The same, after the first fetch.
+    async fn fetched(&self) -> (Arc<RefreshedKeys>, Verifier) {
+        let (keys, verifier) = self.keys();
+        assert!(keys.refresh().await.unwrap());
+        (keys, verifier)
+    }
+
     async fn fetch(self) -> Result<Vec<u8>, FetchError> {
         self.server.fetches.fetch_add(1, Ordering::SeqCst);
         let until = self.clock.now() + *self.server.delay.lock().unwrap();
@@ -212,8 +219,7 @@ async fn four_forgeries_that_hang_up_a_second_do_not_block_a_rotation() {
 async fn a_fetch_survives_the_request_that_caused_it() {
     let (old, new) = (SigningKeys::generate(), SigningKeys::generate());
     let world = World::new(&old);
-    let (keys, verifier) = world.keys();
-    assert!(keys.refresh().await.unwrap());
+    let (_, verifier) = world.fetched().await;
     world.serve(&new);
     world.delay(Duration::from_millis(300));
     world.pass(31 * SECOND).await;
@@ -234,8 +240,7 @@ async fn a_fetch_survives_the_request_that_caused_it() {
 async fn a_fetch_that_nobody_carries_on_is_no_failure() {
     let google = SigningKeys::generate();
     let world = World::new(&google);
-    let (keys, verifier) = world.keys();
-    assert!(keys.refresh().await.unwrap());
+    let (keys, verifier) = world.fetched().await;
     world.delay(Duration::from_millis(300));
     world.pass(31 * SECOND).await;
     let forged = world.forge();
@@ -257,8 +262,7 @@ async fn a_fetch_that_nobody_carries_on_is_no_failure() {
 async fn deliveries_wait_for_a_fetch_and_are_verified_again() {
     let (old, new) = (SigningKeys::generate(), SigningKeys::generate());
     let world = World::new(&old);
-    let (keys, verifier) = world.keys();
-    assert!(keys.refresh().await.unwrap());
+    let (_, verifier) = world.fetched().await;
     world.serve(&new);
     world.delay(Duration::from_millis(300));
     world.pass(31 * SECOND).await;
@@ -279,8 +283,7 @@ async fn deliveries_wait_for_a_fetch_and_are_verified_again() {
 async fn among_a_thousand_forgeries_no_genuine_delivery_is_refused_for_good() {
     let (old, new) = (SigningKeys::generate(), SigningKeys::generate());
     let world = World::new(&old);
-    let (keys, verifier) = world.keys();
-    assert!(keys.refresh().await.unwrap());
+    let (_, verifier) = world.fetched().await;
     world.serve(&new);
     world.delay(Duration::from_millis(300));
     world.pass(31 * SECOND).await;
@@ -354,8 +357,7 @@ async fn a_fetch_that_takes_too_long_is_given_up() {
 async fn a_set_that_was_replaced_meanwhile_is_looked_at() {
     let (old, new) = (SigningKeys::generate(), SigningKeys::generate());
     let world = World::new(&old);
-    let (keys, verifier) = world.keys();
-    assert!(keys.refresh().await.unwrap());
+    let (keys, verifier) = world.fetched().await;
     let sent = world.sign(&new);
     // In the cool-down nothing is fetched.
     assert_eq!(verify(&verifier, &sent).await, Err("signature_mismatch"));
@@ -369,8 +371,7 @@ async fn a_set_that_was_replaced_meanwhile_is_looked_at() {
 async fn a_stale_set_serves_for_48_hours_and_then_asks_to_come_again() {
     let google = SigningKeys::generate();
     let world = World::new(&google);
-    let (keys, verifier) = world.keys();
-    assert!(keys.refresh().await.unwrap());
+    let (keys, verifier) = world.fetched().await;
     world.server.down.store(true, Ordering::SeqCst);
     let usable = 600 * SECOND + 48 * 3600 * SECOND;
     world.pass(usable.saturating_sub(SECOND)).await;
@@ -419,8 +420,7 @@ async fn a_jwt_under_a_key_that_was_replaced_causes_a_fetch() {
             *world.server.keys.lock().unwrap() = jwks;
         };
         serve(&old);
-        let (keys, verifier) = world.keys();
-        assert!(keys.refresh().await.unwrap());
+        let (_, verifier) = world.fetched().await;
         assert_eq!(verify(&verifier, &jwt(&old, kid)).await, Ok(()));
         serve(&new);
         world.pass(31 * SECOND).await;
@@ -433,8 +433,7 @@ async fn a_jwt_under_a_key_that_was_replaced_causes_a_fetch() {
 async fn forgeries_that_hang_up_do_not_keep_keys_that_nobody_runs_from_changing() {
     let (old, new) = (SigningKeys::generate(), SigningKeys::generate());
     let world = World::new(&old);
-    let (keys, verifier) = world.keys();
-    assert!(keys.refresh().await.unwrap());
+    let (_, verifier) = world.fetched().await;
     world.serve(&new);
     world.delay(Duration::from_millis(300));
     for minute in 0..3 {

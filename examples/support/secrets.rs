@@ -13,7 +13,7 @@ pub(crate) type Found = (String, String);
 ///
 /// # Errors
 ///
-/// What is wrong, without the secrets.
+/// The fault, without the secrets.
 pub(crate) fn from_env() -> Result<Vec<Found>, String> {
     let mut found = Vec::new();
     for name in ["GEMINI_WEBHOOK_SECRETS", "GEMINI_WEBHOOK_SECRET"] {

@@ -1,4 +1,4 @@
-//! What the body may have been before something on the way changed it.
+//! Bodies from which something on the way may have made the one that arrived.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ pub(super) use suspicion::suspicion;
 
 /// A change that can be undone without knowing the body's meaning.
 struct Change {
-    /// What was done to the body.
+    /// The change to the body.
     text: &'static str,
     undo: fn(&[u8]) -> Option<Cow<'_, [u8]>>,
 }

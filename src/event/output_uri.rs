@@ -38,7 +38,7 @@ pub enum OutputUri {
         /// `..`.
         object: String,
     },
-    /// `files/abc-123`: a name in the Files API, of which each character may stand in a URL.
+    /// `files/abc-123`: a name in the Files API. A URL can hold each of its characters as it is.
     File(String),
     /// An address on one of the hosts that are allowed. Its path has no segment `.` or `..`.
     Https(String),

@@ -7,7 +7,7 @@ use crate::diagnose::search::MAX_PARSED;
 
 /// A change that can be recognized, and not undone.
 struct Suspicion {
-    /// What was done, and what to check.
+    /// The change, and what to check.
     text: &'static str,
     is_in: fn(&[u8]) -> bool,
 }

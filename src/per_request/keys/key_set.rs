@@ -248,19 +248,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::encoding;
-
-    const X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
-
-    fn ed25519_jwk() -> Value {
-        json!({"kty": "OKP", "crv": "Ed25519", "x": X, "kid": "good", "use": "sig", "alg": "EdDSA"})
-    }
-
-    fn with(name: &str, value: Value) -> Value {
-        let mut key = ed25519_jwk();
-        key[name] = value;
-        key
-    }
+    use crate::{
+        encoding,
+        per_request::keys::public_key::tests::{X, ed25519_jwk, with},
+    };
 
     fn load(keys: &[Value]) -> Result<KeySet, KeySetError> {
         KeySet::from_json(json!({"keys": keys}).to_string().as_bytes())

@@ -118,18 +118,18 @@ fn without_leading_zeros(mut number: &[u8]) -> &[u8] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
 
-    const X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+    pub(in crate::per_request::keys) const X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
-    fn ed25519_jwk() -> Value {
+    pub(in crate::per_request::keys) fn ed25519_jwk() -> Value {
         json!({"kty": "OKP", "crv": "Ed25519", "x": X, "kid": "good", "use": "sig", "alg": "EdDSA"})
     }
 
-    fn with(name: &str, value: Value) -> Value {
+    pub(in crate::per_request::keys) fn with(name: &str, value: Value) -> Value {
         let mut key = ed25519_jwk();
         key[name] = value;
         key

@@ -170,7 +170,9 @@ impl Receiver {
         let store = &*self.0.store;
         let key = format!("{}/{}", self.0.namespace, delivery.idempotency_key());
         let claim = match store.claim(&key, self.0.lease).await {
-            Ok(ClaimOutcome::New(claim)) => claim,
+            Ok(ClaimOutcome::New(claim)) => {
+                claim.retain_for(self.0.retention.max(delivery.retention()))
+            }
             Ok(ClaimOutcome::Done) => return Outcome::Duplicate,
             Ok(ClaimOutcome::InFlight { remaining }) => return Outcome::InFlight { remaining },
             Err(error) => return Outcome::StoreUnavailable(error),
@@ -181,11 +183,11 @@ impl Receiver {
         };
         let outcome = match catch_panic(async { handler(received).await }).await {
             Ok(returned) => match returned.map_err(Into::into) {
-                Err(error) if !error.is_permanent() => Ok(Outcome::Failed(error)),
-                finished => {
-                    let retention = self.0.retention.max(delivery.retention());
-                    return complete(store, &claim, retention, finished.err()).await;
+                Err(error) if error.is_lost_lease() => return Outcome::LeaseLost,
+                Err(error) if !error.is_permanent() && !claim.is_completed() => {
+                    Ok(Outcome::Failed(error))
                 }
+                finished => return complete(store, &claim, finished.err()).await,
             },
             Err(panic) => Err(panic),
         };
@@ -249,13 +251,16 @@ impl ReceiverBuilder {
 async fn complete(
     store: &dyn IdempotencyStore,
     claim: &Claim,
-    retention: Duration,
     failure: Option<HandlerError>,
 ) -> Outcome {
-    let mut completed = store.complete(claim, retention).await;
-    if completed.is_err() {
-        // Handled, and not remembered so: worth another try, over a new connection perhaps.
-        completed = store.complete(claim, retention).await;
+    // The handler may have completed it, in the transaction of its effect.
+    let mut completed = Ok(true);
+    if !claim.is_completed() {
+        completed = store.complete(claim, claim.retention()).await;
+        if completed.is_err() {
+            // Handled, but not remembered so: worth another try, over a new connection perhaps.
+            completed = store.complete(claim, claim.retention()).await;
+        }
     }
     match (completed, failure) {
         (Ok(true), None) => Outcome::Processed,

@@ -25,7 +25,14 @@
 //! | `PostgresStore` | `postgres` | several machines | what the server survives |
 //! | `RedisStore` | `redis` | several machines | what the server is configured to survive |
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use crate::{clock::Clock, redacted};
 
@@ -81,6 +88,13 @@ pub trait IdempotencyStore: Send + Sync + 'static {
     ///
     /// [`StoreError`] if the store is unavailable. The lease then ends by itself.
     fn release<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, ()>;
+
+    /// Checks that the store can be used now, for readiness probes.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] with the reason.
+    fn check(&self) -> StoreFuture<'_, ()>;
 }
 
 /// A store behind a pointer, such as one that is chosen when the program runs.
@@ -97,6 +111,10 @@ macro_rules! forward {
 
             fn release<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, ()> {
                 (**self).release(claim)
+            }
+
+            fn check(&self) -> StoreFuture<'_, ()> {
+                (**self).check()
             }
         }
     )*};
@@ -118,22 +136,32 @@ pub enum ClaimOutcome {
     Done,
 }
 
-/// The right to handle a delivery, until the end of a lease.
-#[derive(Clone, PartialEq, Eq)]
+/// The right to handle a delivery, until the end of a lease. Clones are the same claim.
+#[derive(Clone)]
 #[must_use = "complete it or release it: until its lease ends, nobody else can claim its key"]
 pub struct Claim {
-    key: String,
+    key: Arc<str>,
     fencing_token: i64,
+    retention: Duration,
+    completed: Arc<AtomicBool>,
 }
 
 impl Claim {
-    /// For stores: a claim on a key. The token of each claim on a key is larger than that of the
+    /// Builds a claim on a key: for stores. Each claim on a key has a larger fencing token than the
     /// one before.
-    pub fn new(key: impl Into<String>, fencing_token: i64) -> Self {
+    pub fn new(key: impl Into<Arc<str>>, fencing_token: i64) -> Self {
         Self {
             key: key.into(),
             fencing_token,
+            retention: KEEP,
+            completed: Arc::default(),
         }
+    }
+
+    /// Sets the time for which the key is remembered once it is done: 24 hours and 10 minutes by
+    /// default. More than 10 years count as 10 years.
+    pub fn retain_for(self, retention: Duration) -> Self {
+        Self { retention, ..self }
     }
 
     /// The key that is claimed.
@@ -142,13 +170,38 @@ impl Claim {
         &self.key
     }
 
-    /// Larger than that of any claim on this key before. Give it to other systems that a handler
-    /// writes to, for that they can refuse a late finisher.
+    /// Returns a number that is larger than that of each earlier claim on this key. Give it to other
+    /// systems that a handler writes to, so that they can refuse a late finisher.
     #[must_use]
     pub const fn fencing_token(&self) -> i64 {
         self.fencing_token
     }
+
+    /// Returns the time for which the key is remembered once it is done.
+    #[must_use]
+    pub const fn retention(&self) -> Duration {
+        self.retention
+    }
+
+    /// Records that a transaction of the handler's own has completed the claim and was committed, so
+    /// that [`Receiver`](crate::Receiver) does not complete it again.
+    pub fn mark_completed(&self) {
+        self.completed.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_completed(&self) -> bool {
+        self.completed.load(Ordering::SeqCst)
+    }
 }
+
+/// Compares key and fencing token.
+impl PartialEq for Claim {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.key, self.fencing_token) == (&other.key, other.fencing_token)
+    }
+}
+
+impl Eq for Claim {}
 
 /// Leaves the key out: the nonce of a job token may be a part of it.
 impl fmt::Debug for Claim {
@@ -159,23 +212,67 @@ impl fmt::Debug for Claim {
     }
 }
 
-/// The store is unavailable: it can't be reached, takes too long, or is full. The cause is in
-/// [`source`](std::error::Error::source).
+/// The failure of a store. The cause is in [`source`](std::error::Error::source).
 #[derive(Debug, thiserror::Error)]
-#[error("the store is unavailable")]
-pub struct StoreError(#[source] BoxError);
+#[error("{kind}")]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    source: Option<BoxError>,
+}
+
+/// The kind of a [`StoreError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// An address, a TLS mode or a schema can't be used. Waiting does not help.
+    #[error("the store is misconfigured")]
+    Configuration,
+    /// The store can't be reached, fails, or is full.
+    #[error("the store is unavailable")]
+    Unavailable,
+    /// The store did not answer in time. The operation may have happened all the same.
+    #[error("the store did not answer in time")]
+    TimedOut,
+    /// Too many operations already wait for the store. This one has not happened.
+    #[error("too many operations wait for the store")]
+    QueueFull,
+    /// The claim is no longer held: its lease ended, and another claim holds the key or has completed
+    /// it. Nothing was committed.
+    #[error("the lease was lost to another claim")]
+    LeaseLost,
+}
 
 impl StoreError {
-    /// For stores: takes the error of what is underneath. An error that shows the query or the
-    /// password of an address is replaced by its text without them.
+    /// Builds an error of the kind [`Unavailable`](StoreErrorKind::Unavailable). A source that shows
+    /// the query or the password of an address is replaced by its text without them.
     pub fn new(source: impl Into<BoxError>) -> Self {
-        Self(redacted::error(source.into()))
+        Self::with_source(StoreErrorKind::Unavailable, source)
+    }
+
+    /// Builds an error of a kind, with its cause. A source that shows the query or the password of an
+    /// address is replaced by its text without them.
+    pub fn with_source(kind: StoreErrorKind, source: impl Into<BoxError>) -> Self {
+        Self {
+            kind,
+            source: Some(redacted::error(source.into())),
+        }
+    }
+
+    /// Returns the kind of the error.
+    #[must_use]
+    pub const fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+}
+
+impl From<StoreErrorKind> for StoreError {
+    fn from(kind: StoreErrorKind) -> Self {
+        Self { kind, source: None }
     }
 }
 
 /// The time to keep the fencing token of a claim that was not completed, after its lease: as long as
 /// the service retries, and both sides of a default window.
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
 const KEEP: Duration = Duration::from_secs(24 * 60 * 60 + 600);
 
 /// The longest time that each store can represent: 10 years.

@@ -1,6 +1,11 @@
 use std::{error::Error, fmt, time::Duration};
 
-use crate::{boxed::BoxError, error::PayloadError, redacted};
+use crate::{
+    boxed::BoxError,
+    error::PayloadError,
+    redacted,
+    store::{StoreError, StoreErrorKind},
+};
 
 /// The error of a handler: any error converts into it, and a text does too.
 ///
@@ -54,6 +59,14 @@ impl HandlerError {
         self.permanent
     }
 
+    /// Returns true if a store refused to commit, because another claim had taken over.
+    pub(super) fn is_lost_lease(&self) -> bool {
+        chain(&*self.source).any(|cause| {
+            let error = cause.downcast_ref::<StoreError>();
+            error.is_some_and(|error| error.kind() == StoreErrorKind::LeaseLost)
+        })
+    }
+
     pub(super) const fn wait(&self) -> Option<Duration> {
         self.retry_after
     }
@@ -74,24 +87,17 @@ impl HandlerError {
 impl<E: Into<BoxError>> From<E> for HandlerError {
     fn from(source: E) -> Self {
         let source = source.into();
+        let permanent = chain(&*source).any(<dyn Error>::is::<PayloadError>);
         Self {
-            permanent: is_unreadable(&*source),
+            permanent,
             source,
             retry_after: None,
         }
     }
 }
 
-/// Returns true if the error is a [`PayloadError`], or was caused by one.
-fn is_unreadable(error: &(dyn Error + 'static)) -> bool {
-    let mut error = Some(error);
-    while let Some(cause) = error {
-        if cause.is::<PayloadError>() {
-            return true;
-        }
-        error = cause.source();
-    }
-    false
+fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
 }
 
 impl fmt::Display for HandlerError {

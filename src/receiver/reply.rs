@@ -4,7 +4,7 @@ use super::HandlerError;
 use crate::{
     delivery::Delivery,
     error::{Error, PAUSE},
-    store::StoreError,
+    store::{StoreError, StoreErrorKind},
 };
 
 /// The answer to a delivery, and its outcome.
@@ -69,7 +69,10 @@ impl Outcome {
             Self::Refused(error) => error.code(),
             Self::Failed(_) => "failed",
             Self::SetAside(_) => "set_aside",
-            Self::StoreUnavailable(_) => "store_unavailable",
+            Self::StoreUnavailable(error) => match error.kind() {
+                StoreErrorKind::QueueFull => "queue_full",
+                _ => "store_unavailable",
+            },
         }
     }
 

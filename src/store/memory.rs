@@ -83,6 +83,10 @@ impl IdempotencyStore for MemoryStore {
         self.lock().release(claim);
         Box::pin(ready(Ok(())))
     }
+
+    fn check(&self) -> StoreFuture<'_, ()> {
+        Box::pin(ready(self.lock().check()))
+    }
 }
 
 #[derive(Default)]
@@ -145,6 +149,21 @@ impl Ledger {
         }
     }
 
+    fn check(&self) -> Result<(), StoreError> {
+        let expired = (self.by_end.first()).is_some_and(|(end, _)| *end <= self.clock.instant());
+        if self.entries.len() >= self.capacity && !expired {
+            return Err(self.full());
+        }
+        Ok(())
+    }
+
+    fn full(&self) -> StoreError {
+        StoreError::new(format!(
+            "its {} keys are all still to be remembered",
+            self.capacity
+        ))
+    }
+
     fn live(&self, key: &str, now: Instant) -> Option<Entry> {
         let entry = self.entries.get(key).copied();
         entry.filter(|entry| entry.end > now)
@@ -165,8 +184,7 @@ impl Ledger {
         self.remove(claim.key());
         self.forget(now);
         if self.entries.len() >= self.capacity {
-            let full = format!("its {} keys are all still to be remembered", self.capacity);
-            return Err(StoreError::new(full));
+            return Err(self.full());
         }
         let key: Arc<str> = claim.key().into();
         self.by_end.insert((entry.end, Arc::clone(&key)));

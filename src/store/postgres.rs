@@ -247,6 +247,13 @@ impl IdempotencyStore for PostgresStore {
             Ok(())
         }))
     }
+
+    fn check(&self) -> StoreFuture<'_, ()> {
+        Box::pin(self.with(async move |client: &Object| {
+            let query = "SELECT FROM gemini_webhook_deliveries LIMIT 0";
+            client.batch_execute(query).await
+        }))
+    }
 }
 
 /// Leaves the address out: it may hold a password.

@@ -8,7 +8,9 @@ use tokio::time::timeout;
 
 use crate::clock::milliseconds;
 
-use super::{Claim, ClaimOutcome, IdempotencyStore, KEEP, StoreError, StoreFuture, bounded};
+use super::{
+    Claim, ClaimOutcome, IdempotencyStore, KEEP, StoreError, StoreErrorKind, StoreFuture, bounded,
+};
 
 /// The value of a key is `claimed:TOKEN:END`, where END is that of the lease in milliseconds, or
 /// `done:TOKEN`. A claim that was not completed outlives its lease, so that the next fencing token is
@@ -120,7 +122,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
         let mut connection = self.connection.clone();
         timeout(Self::PATIENCE, script.invoke_async(&mut connection))
             .await
-            .map_err(|_| StoreError::new("the server does not answer in time"))?
+            .map_err(|_| StoreError::from(StoreErrorKind::TimedOut))?
             .map_err(StoreError::new)
     }
 }
@@ -156,6 +158,17 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> IdempotencyStore for Red
             script.arg(claim.fencing_token());
             script.arg(expiry(KEEP));
             self.run::<i64>(script, claim.key()).await.map(drop)
+        })
+    }
+
+    fn check(&self) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            let mut connection = self.connection.clone();
+            let ping = redis::cmd("PING");
+            timeout(Self::PATIENCE, ping.query_async::<()>(&mut connection))
+                .await
+                .map_err(|_| StoreError::from(StoreErrorKind::TimedOut))?
+                .map_err(StoreError::new)
         })
     }
 }

@@ -185,6 +185,16 @@ impl IdempotencyStore for SqliteStore {
             Ok(())
         }))
     }
+
+    fn check(&self) -> StoreFuture<'_, ()> {
+        Box::pin(self.transaction(|transaction| {
+            transaction
+                .prepare_cached("SELECT count(*) FROM gemini_webhook_deliveries LIMIT 0")?
+                .query_row([], |_| Ok(()))
+                .optional()
+                .map(drop)
+        }))
+    }
 }
 
 impl fmt::Debug for SqliteStore {

@@ -112,4 +112,12 @@ impl<S: IdempotencyStore> IdempotencyStore for FailingStore<S> {
     fn release<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, ()> {
         unless_failing(&self.failures.releases, || self.store.release(claim))
     }
+
+    /// Fails while all claims fail.
+    fn check(&self) -> StoreFuture<'_, ()> {
+        match self.failures.claims.load(Ordering::SeqCst) {
+            usize::MAX => Box::pin(ready(Err(StoreError::new("a test lets it fail")))),
+            _ => self.store.check(),
+        }
+    }
 }

@@ -100,12 +100,12 @@ mod sleep {
 mod manual {
     #[cfg(feature = "_per-request")]
     use std::{
+        collections::BTreeMap,
         pin::Pin,
-        task::{Context, Poll},
+        task::{Context, Poll, Waker},
     };
     use std::{
         sync::{Arc, Mutex, MutexGuard, PoisonError},
-        task::Waker,
         time::{Duration, Instant},
     };
 
@@ -129,8 +129,11 @@ mod manual {
         wall: Duration,
         /// Since `started`.
         monotonic: Duration,
-        /// To be woken when time passes.
-        sleepers: Vec<Waker>,
+        /// By the time at which each is to be woken, and by a number that no two have.
+        #[cfg(feature = "_per-request")]
+        sleepers: BTreeMap<(Duration, u64), Waker>,
+        #[cfg(feature = "_per-request")]
+        last_sleeper: u64,
     }
 
     /// A future that ends when a manual clock has been moved far enough.
@@ -138,6 +141,7 @@ mod manual {
     pub(crate) struct Sleep {
         clock: Arc<Manual>,
         until: Duration,
+        number: u64,
     }
 
     #[cfg(feature = "_per-request")]
@@ -149,8 +153,22 @@ mod manual {
             if times.monotonic >= self.until {
                 return Poll::Ready(());
             }
-            times.sleepers.push(context.waker().clone());
+            let waker = context.waker().clone();
+            times.sleepers.insert((self.until, self.number), waker);
             Poll::Pending
+        }
+    }
+
+    #[cfg(feature = "_per-request")]
+    impl Drop for Sleep {
+        fn drop(&mut self) {
+            let waker = self
+                .clock
+                .times()
+                .sleepers
+                .remove(&(self.until, self.number));
+            // What it drops is dropped after the lock.
+            drop(waker);
         }
     }
 
@@ -167,9 +185,12 @@ mod manual {
 
         #[cfg(feature = "_per-request")]
         pub(super) fn sleep(self: &Arc<Self>, time: Duration) -> Sleep {
+            let mut times = self.times();
+            times.last_sleeper = times.last_sleeper.wrapping_add(1);
             Sleep {
                 clock: Arc::clone(self),
-                until: self.times().monotonic.saturating_add(time),
+                until: times.monotonic.saturating_add(time),
+                number: times.last_sleeper,
             }
         }
 
@@ -195,7 +216,10 @@ mod manual {
                 times: Mutex::new(Times {
                     wall: since_epoch(now),
                     monotonic: Duration::ZERO,
-                    sleepers: Vec::new(),
+                    #[cfg(feature = "_per-request")]
+                    sleepers: BTreeMap::new(),
+                    #[cfg(feature = "_per-request")]
+                    last_sleeper: 0,
                 }),
             };
             Self {
@@ -209,10 +233,26 @@ mod manual {
                 let mut times = manual.times();
                 times.wall = times.wall.saturating_add(by);
                 times.monotonic = times.monotonic.saturating_add(by);
-                let sleepers = std::mem::take(&mut times.sleepers);
-                drop(times);
-                sleepers.into_iter().for_each(Waker::wake);
+                #[cfg(feature = "_per-request")]
+                {
+                    let later = (times.monotonic, u64::MAX);
+                    let later = times.sleepers.split_off(&later);
+                    let due = std::mem::replace(&mut times.sleepers, later);
+                    drop(times);
+                    due.into_values().for_each(Waker::wake);
+                }
             }
+        }
+
+        /// Returns how far the clock has to be advanced until somebody who sleeps is due, such as
+        /// [`RefreshedKeys::run`](crate::keys::RefreshedKeys::run); `None` if nobody sleeps, or for the
+        /// system's clock.
+        #[cfg(feature = "_per-request")]
+        #[must_use]
+        pub fn time_to_wake(&self) -> Option<Duration> {
+            let times = self.manual.as_ref()?.times();
+            let (&(until, _), _) = times.sleepers.first_key_value()?;
+            Some(until.saturating_sub(times.monotonic))
         }
 
         /// Sets the wall clock, as an administrator or NTP does. The monotonic clock stays. Does

@@ -135,6 +135,8 @@ mod https;
 mod json;
 #[cfg_attr(not(feature = "_per-request"), path = "per_request/absent.rs")]
 mod per_request;
+#[cfg(feature = "_per-request")]
+mod random;
 #[cfg(feature = "receiver")]
 pub mod receiver;
 mod redacted;

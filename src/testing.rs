@@ -35,6 +35,8 @@ use crate::{
 };
 
 pub use crate::clock::Clock;
+#[cfg(feature = "_per-request")]
+pub use crate::random::Random;
 #[cfg(feature = "receiver")]
 pub use failing_store::FailingStore;
 #[cfg(feature = "_per-request")]

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use subtle::{Choice, ConstantTimeEq as _};
 use zeroize::Zeroizing;
 
-use crate::{clock::Clock, encoding, error::ConfigError, hmac_v1::Mac};
+use crate::{clock::Clock, encoding, error::ConfigError, hmac_v1::Mac, random::Random};
 
 /// Mints and verifies the tokens that prove that a per-request delivery belongs to our own job.
 ///
@@ -99,6 +99,7 @@ pub struct JobTokens {
     others: Vec<Mac>,
     valid_for: Duration,
     clock: Clock,
+    random: Random,
 }
 
 /// A token can't be minted.
@@ -188,6 +189,7 @@ impl JobTokens {
             others: Vec::new(),
             valid_for: Self::DEFAULT_VALIDITY,
             clock: Clock::default(),
+            random: Random::default(),
         }
     }
 
@@ -223,6 +225,13 @@ impl JobTokens {
         Self { clock, ..self }
     }
 
+    /// Sets the source of random bytes, from which nonces are taken.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn random(self, random: Random) -> Self {
+        Self { random, ..self }
+    }
+
     /// Mints a token without a context, for one job.
     ///
     /// # Errors
@@ -244,10 +253,12 @@ impl JobTokens {
                 given: context.len(),
             });
         }
-        let mut nonce = [0; NONCE];
-        getrandom::fill(&mut nonce).map_err(|error| MintError::NoRandomness {
-            reason: error.to_string(),
-        })?;
+        let nonce = self
+            .random
+            .bytes()
+            .map_err(|error| MintError::NoRandomness {
+                reason: error.to_string(),
+            })?;
         let expiry = self.clock.since_epoch().saturating_add(self.valid_for);
         Ok(self.mint_with(nonce, expiry.as_secs(), context))
     }

@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use super::{Signer, SigningScheme};
+use super::{Random, Signer, SigningScheme};
 use crate::{
     encoding::{encode, encode_url},
     per_request::{Ed25519PrivateKey, RsaPrivateKey},
@@ -33,16 +33,22 @@ impl SigningKeys {
     ///
     /// If the operating system gives no random bytes.
     #[must_use]
+    pub fn generate() -> Self {
+        Self::generate_from(&Random::default())
+    }
+
+    /// Generates the keys that follow from a source of random bytes.
+    ///
+    /// # Panics
+    ///
+    /// If the source has none.
+    #[must_use]
     #[expect(
         clippy::expect_used,
         reason = "a test has nothing better to do than to fail"
     )]
-    pub fn generate() -> Self {
-        let random = || {
-            let mut bytes = [0; 32];
-            getrandom::fill(&mut bytes).expect("random bytes");
-            bytes
-        };
+    pub fn generate_from(random: &Random) -> Self {
+        let random = || random.bytes::<32>().expect("random bytes");
         let ed25519 = || Ed25519PrivateKey::from_seed(&random());
         let [a, b, c, d, ..] = random();
         let keys = Keys {

@@ -1,7 +1,7 @@
 //! A fetch that belongs to the key set, and not to whoever caused it.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError,
@@ -93,13 +93,15 @@ impl Flight {
     }
 }
 
-/// The tasks that wait for something to happen to a key set. All are woken each time.
+/// The tasks that wait for something to happen to a key set. All are woken each time, in the order in
+/// which they joined.
 #[derive(Default)]
 pub(super) struct Waiting(Mutex<Tasks>);
 
 #[derive(Default)]
 struct Tasks {
-    wakers: HashMap<u64, Waker>,
+    /// By the time at which they joined.
+    wakers: BTreeMap<u64, Waker>,
     last_id: u64,
     woken: bool,
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::public_key::{PublicKey, from_jwk, from_whpk};
 use crate::{
+    clock::Clock,
     json::{FromObject, without_mark},
     per_request::crypto::Ed25519PublicKey,
 };
@@ -104,6 +105,10 @@ impl KeySet {
     /// # Ok::<(), gemini_webhooks::keys::KeySetError>(())
     /// ```
     pub fn from_json(document: &[u8]) -> Result<Self, KeySetError> {
+        Self::parse(document, &Clock::default())
+    }
+
+    pub(super) fn parse(document: &[u8], clock: &Clock) -> Result<Self, KeySetError> {
         if document.len() > Self::MAX_DOCUMENT {
             let reason = format!("it is longer than {} bytes", Self::MAX_DOCUMENT);
             return Err(KeySetError { reason });
@@ -117,10 +122,11 @@ impl KeySet {
                     error.column()
                 ),
             })?;
-        Self::collect(document.keys.into_iter().map(|key| {
+        let keys = document.keys.into_iter().map(|key| {
             let key_id = key.get("kid").and_then(Value::as_str).map(str::to_owned);
             (key_id, from_jwk(key))
-        }))
+        });
+        Self::collect(keys, clock)
     }
 
     /// Takes public keys in the serialization of Standard Webhooks 1.0.0: `whpk_` and the base64
@@ -132,11 +138,13 @@ impl KeySet {
     pub fn from_public_keys<K: AsRef<str>>(
         keys: impl IntoIterator<Item = K>,
     ) -> Result<Self, KeySetError> {
-        Self::collect(keys.into_iter().map(|key| (None, from_whpk(key.as_ref()))))
+        let keys = keys.into_iter().map(|key| (None, from_whpk(key.as_ref())));
+        Self::collect(keys, &Clock::default())
     }
 
     fn collect(
         found: impl Iterator<Item = (Option<String>, Result<PublicKey, &'static str>)>,
+        clock: &Clock,
     ) -> Result<Self, KeySetError> {
         let mut set = Self {
             keys: Vec::new(),
@@ -144,8 +152,10 @@ impl KeySet {
             last_match: AtomicUsize::new(0),
             usable_until: AtomicI64::new(i64::MAX),
             #[cfg(feature = "diagnose")]
-            parsed_at: crate::clock::Clock::default().unix_seconds(),
+            parsed_at: clock.unix_seconds(),
         };
+        #[cfg(not(feature = "diagnose"))]
+        let _ = clock;
         for (position, (key_id, public)) in found.enumerate() {
             // A set that goes on and on must not fill the memory with reasons.
             if position >= 2 * Self::MAX_KEYS {

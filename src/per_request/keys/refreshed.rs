@@ -14,7 +14,7 @@ use super::{
     SharedKeySet,
     flight::{Flight, Waiting, before},
 };
-use crate::{clock::Clock, error::Error};
+use crate::{clock::Clock, error::Error, random::Random};
 
 /// A key set that is kept current: give it to [`PerRequest`](crate::PerRequest), and let a task of
 /// yours [`run`](Self::run) it.
@@ -78,15 +78,12 @@ impl RefreshedKeys {
 
     /// Starts without a set: the first [`refresh`](Self::refresh) fetches one.
     pub fn new(source: impl KeySource) -> Self {
-        let mut seed = [0; 8];
-        // Without random bytes, replicas may fetch at the same time: that is all.
-        let _ = getrandom::fill(&mut seed);
         Self {
             source: Arc::new(source),
             keys: SharedKeySet::default(),
             clock: Clock::default(),
             state: Mutex::new(State {
-                refresh: KeyRefresh::default().jitter(u64::from_ne_bytes(seed)),
+                refresh: KeyRefresh::default(),
                 etag: None,
                 flight: None,
                 begun: 0,
@@ -95,6 +92,13 @@ impl RefreshedKeys {
             waiting: Arc::default(),
             deliveries: AtomicUsize::new(0),
         }
+        .jitter(&Random::default())
+    }
+
+    fn jitter(self, random: &Random) -> Self {
+        // Without random bytes, replicas may fetch at the same time: that is all.
+        let seed = random.bytes().map_or(0, u64::from_ne_bytes);
+        self.configure(|refresh| refresh.jitter(seed))
     }
 
     /// Sets the time for which a stale set stays usable: 48 h by default. After that, per-request
@@ -109,6 +113,14 @@ impl RefreshedKeys {
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock, ..self }.configure(|refresh| refresh.jitter(0))
+    }
+
+    /// Sets the source of random bytes, from which the jitter of fetches is taken. Call it after
+    /// [`clock`](Self::clock).
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn random(self, random: &Random) -> Self {
+        self.jitter(random)
     }
 
     fn configure(self, change: impl FnOnce(KeyRefresh) -> KeyRefresh) -> Self {
@@ -318,7 +330,7 @@ impl RefreshedKeys {
                 max_age,
                 etag,
             } => {
-                let keys = KeySet::from_json(&json)?;
+                let keys = KeySet::parse(&json, &self.clock)?;
                 state.refresh.succeeded(now, max_age);
                 keys.use_until(usable_until(&state.refresh));
                 self.keys.replace(keys);

@@ -1,0 +1,499 @@
+//! Our side: machines, the processes on them, and the handler.
+
+use std::{
+    panic::resume_unwind,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use gemini_webhooks::{
+    Attempt, Delivery, Error, PerRequest, Receiver, Secret, SharedVerifier, Verifier,
+    keys::{BoxFuture, FetchError, Fetched, KeySource, RefreshedKeys},
+    receiver::{HandlerError, Outcome, Received, Reply},
+    testing::{Clock, Random, SignedDelivery},
+};
+
+use crate::{
+    executor::{Group, OUTSIDE, Sender, channel},
+    google::{Mode, wall},
+    oracle::Identity,
+    rng::Rng,
+    store::{Backend, SimulatedStore},
+    world::World,
+};
+
+/// The time within which a process knows keys that were published, with nobody in its way.
+const RECOVERY: Duration = Duration::from_secs(60);
+
+pub(crate) struct Fleet {
+    pub(crate) processes: Vec<Process>,
+    /// The secrets that a process is configured with when it starts, and from then on.
+    pub(crate) secrets: Vec<Secret>,
+    pub(crate) last_group: u64,
+}
+
+/// A place for a process, in which one runs after the other.
+pub(crate) struct Process {
+    pub(crate) clock: Clock,
+    pub(crate) backend: Backend,
+    pub(crate) group: Group,
+    pub(crate) running: Option<Running>,
+    /// The time since which nothing has happened to it.
+    pub(crate) calm_since: Duration,
+}
+
+#[derive(Clone)]
+pub(crate) struct Running {
+    receiver: Receiver,
+    verifier: SharedVerifier,
+    keys: Arc<RefreshedKeys>,
+    fetches: Arc<Mutex<Fetches>>,
+    store: Arc<SimulatedStore>,
+}
+
+/// What the key source of a process has seen.
+#[derive(Default)]
+struct Fetches {
+    begun: Vec<Duration>,
+    /// The name of the keys that the process has to have.
+    landed: Option<String>,
+}
+
+/// The sender of a request, for the checks of its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// An attempt of Google's at one of our jobs.
+    Genuine(u64),
+    /// A copy of such an attempt, made by the network or by the adversary.
+    Copy,
+    /// A copy that is too old to be accepted, a forgery, or a foreign event without a token.
+    Forged,
+    /// A foreign event with a token that has leaked.
+    Leaked,
+}
+
+pub(crate) struct Request {
+    pub(crate) sent: SignedDelivery,
+    pub(crate) uri: String,
+    pub(crate) purpose: Purpose,
+    /// The number of await points after which the client hangs up.
+    pub(crate) hangs_up: Option<u32>,
+}
+
+impl Request {
+    /// The same once more, as the network repeats it.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            sent: self.sent.clone(),
+            uri: self.uri.clone(),
+            purpose: Purpose::Copy,
+            hangs_up: None,
+        }
+    }
+}
+
+/// A panic of a handler, which is no fault.
+pub(crate) struct HandlerPanic;
+
+/// Starts the process in a place.
+pub(crate) fn start(world: &World, place: usize) {
+    let now = world.executor.now();
+    let mut fleet = world.fleet();
+    fleet.last_group += 1;
+    let group = Group(fleet.last_group);
+    let mut rng = Rng::new(world.plan.seed, &format!("process {}", group.0));
+    let secrets = fleet.secrets.clone();
+    let process = &mut fleet.processes[place];
+    let clock = process.clock.clone();
+    let fetches = Arc::<Mutex<Fetches>>::default();
+    let source = Source {
+        world: world.clone(),
+        place,
+        fetches: Arc::clone(&fetches),
+        rng: Mutex::new(Rng::new(rng.next(), "source")),
+    };
+    let keys = RefreshedKeys::new(source)
+        .clock(clock.clone())
+        .random(&Random::seeded(rng.next()));
+    let keys = Arc::new(keys);
+    let verifier = SharedVerifier::from(verifier(world, &clock, &keys, &secrets));
+    let store = SimulatedStore::open(world, &process.backend, &clock, rng.next());
+    let store = Arc::new(store);
+    let receiver = Receiver::builder(verifier.clone(), Arc::clone(&store));
+    let running = Running {
+        receiver: receiver.namespace("fleet").build().unwrap(),
+        verifier,
+        keys: Arc::clone(&keys),
+        fetches,
+        store,
+    };
+    process.group = group;
+    process.running = Some(running);
+    process.calm_since = now;
+    drop(fleet);
+    world.trace(|| format!("process {place} starts"));
+    let executor = world.executor.clone();
+    let world = world.clone();
+    executor.spawn(group, None, async move {
+        keys.run(|error| world.trace(|| format!("process {place} fetched no keys: {error}")))
+            .await;
+    });
+}
+
+/// Changes the secrets of all processes, now and when they start again.
+pub(crate) fn configure(world: &World, secrets: Vec<Secret>) {
+    let mut fleet = world.fleet();
+    for process in &fleet.processes {
+        if let Some(running) = &process.running {
+            let verifier = verifier(world, &process.clock, &running.keys, &secrets);
+            running.verifier.replace(verifier);
+        }
+    }
+    fleet.secrets = secrets;
+}
+
+fn verifier(
+    world: &World,
+    clock: &Clock,
+    keys: &Arc<RefreshedKeys>,
+    secrets: &[Secret],
+) -> Verifier {
+    let tokens = world.tokens.clone().clock(clock.clone());
+    let mut per_request = PerRequest::with_job_tokens(Arc::clone(keys), tokens);
+    if world.require_uri_token {
+        per_request = per_request.require_uri_token();
+    }
+    let builder = Verifier::builder().per_request(per_request);
+    let secrets = secrets.iter().cloned();
+    let builder = secrets.fold(builder, |builder, secret| builder.secret(secret));
+    builder.clock(clock.clone()).build().unwrap()
+}
+
+impl World {
+    /// Sends a request to one of the processes that run. `None` if there is no answer.
+    pub(crate) async fn request(&self, request: Request) -> Option<u16> {
+        let (answer, waiter) = channel();
+        self.submit(request, answer)?;
+        waiter.await
+    }
+
+    /// Sends a request without waiting for its answer.
+    pub(crate) fn submit(&self, request: Request, answer: Sender<u16>) -> Option<()> {
+        let (place, group, running) = {
+            let fleet = self.fleet();
+            let up = fleet.processes.iter().enumerate();
+            let up = up.filter_map(|(place, it)| Some((place, it.group, it.running.clone()?)));
+            let up: Vec<_> = up.collect();
+            if up.is_empty() {
+                return None;
+            }
+            self.balancer().pick(&up).clone()
+        };
+        let world = self.clone();
+        let fuse = request.hangs_up;
+        self.executor.spawn(group, fuse, async move {
+            let status = serve(&world, place, &running, &request).await;
+            answer.send(status);
+        });
+        Some(())
+    }
+}
+
+/// One request, as a server hands it to the receiver.
+async fn serve(world: &World, place: usize, running: &Running, request: &Request) -> u16 {
+    let Request {
+        sent, uri, purpose, ..
+    } = request;
+    let (begun, task) = (world.executor.now(), world.executor.running());
+    match purpose {
+        Purpose::Genuine(_) => world.oracle().load.attempts += 1,
+        Purpose::Copy => {}
+        Purpose::Forged | Purpose::Leaked => world.oracle().load.adversary += 1,
+    }
+    let headers = sent.headers();
+    let attempt = Attempt::from_pairs(headers).map(|attempt| attempt.with_uri(uri));
+    let handler = |received| handle(world, running, received);
+    let reply = running.receiver.handle(attempt, &sent.body, handler).await;
+    let operations = running.store.operations_of(task);
+    world.trace(|| {
+        let code = reply.outcome.code();
+        format!(
+            "process {place} answers {} to {} ({purpose:?}): {code}",
+            reply.status, sent.id
+        )
+    });
+    check(world, place, running, request, &reply, begun, operations);
+    reply.status
+}
+
+fn check(
+    world: &World,
+    place: usize,
+    running: &Running,
+    request: &Request,
+    reply: &Reply<'_>,
+    begun: Duration,
+    operations: u64,
+) {
+    let (now, id) = (world.executor.now(), &request.sent.id);
+    let calm_since = world.fleet().processes[place]
+        .calm_since
+        .max(world.key_server().sound_since);
+    let mut oracle = world.oracle();
+    if request.purpose == Purpose::Forged && reply.status < 400 {
+        oracle.violated(
+            "authentic",
+            format_args!("a forgery is answered {}: {id}", reply.status),
+        );
+    }
+    let Outcome::Refused(refusal) = &reply.outcome else {
+        let identity = reply.delivery.as_ref().and_then(identity);
+        oracle.answered(&identity.unwrap(), reply.status);
+        return;
+    };
+    oracle.load.refused += 1;
+    if operations > 0 {
+        oracle.violated(
+            "cost",
+            format_args!("{id} was refused after {operations} operations"),
+        );
+    }
+    // Other tasks of the process may run first, and a pause ends when it ends.
+    let longest = RefreshedKeys::LONGEST_WAIT + Duration::from_millis(100);
+    if now - begun > longest && calm_since < begun {
+        oracle.violated(
+            "cost",
+            format_args!("{id} was refused after {:?}", now - begun),
+        );
+    }
+    if matches!(request.purpose, Purpose::Genuine(_)) {
+        let by_keys = refusal.is_refreshable();
+        if by_keys && begun.saturating_sub(calm_since) > RECOVERY {
+            oracle.violated(
+                "recovery",
+                format_args!(
+                    "{id} is refused ({}), process {place} calm since {calm_since:?}, now {now:?}",
+                    refusal.code()
+                ),
+            );
+        }
+        let by_window = matches!(
+            refusal,
+            Error::TimestampTooOld { .. } | Error::TimestampTooNew { .. }
+        );
+        if !by_keys && !by_window {
+            oracle.violated("lost", format_args!("{id} is refused: {refusal}"));
+        }
+    }
+    drop(oracle);
+    running.check_keys(world, place);
+}
+
+impl Running {
+    /// Only the most recent fetch may replace the keys.
+    fn check_keys(&self, world: &World, place: usize) {
+        let fetches = self.fetches.lock().unwrap();
+        let current = self.keys.keys().get();
+        let Some(current) = current.map(|keys| format!("{keys:?}")) else {
+            return;
+        };
+        if let Some(name) = &fetches.landed
+            && !current.contains(name.as_str())
+        {
+            let what = format!("process {place} does not have the keys that it fetched last");
+            world.oracle().violated("late keys", what);
+        }
+    }
+}
+
+/// The handler of all processes. It tells the oracle when a delivery may be completed.
+async fn handle(
+    world: &World,
+    running: &Running,
+    received: Received<'_>,
+) -> Result<(), HandlerError> {
+    let claim = received.claim().clone();
+    let result = work(world, running, received).await;
+    if result
+        .as_ref()
+        .map_or_else(HandlerError::is_permanent, |()| true)
+    {
+        world.oracle().finished(&claim);
+    }
+    result
+}
+
+async fn work(
+    world: &World,
+    running: &Running,
+    received: Received<'_>,
+) -> Result<(), HandlerError> {
+    let event = received.event()?.clone();
+    let identity = identity(received.delivery()).unwrap();
+    let number = identity
+        .0
+        .strip_prefix("batches/")
+        .and_then(|number| number.parse().ok());
+    let genuine = number.and_then(|number: u64| world.google().deliveries.get(&number).cloned());
+    world
+        .oracle()
+        .started(genuine.as_ref(), &identity, &event, received.claim());
+    let run = world.next_run();
+    let mut rng = Rng::new(world.plan.seed, &format!("run {run} of {identity:?}"));
+    if world.plan.handler_faults == 0 {
+        return Ok(());
+    }
+    let time = match rng.below(20) {
+        0..15 => rng.time(0, 500),
+        15..18 => rng.time(1_000, 30_000),
+        // Longer than the lease.
+        _ => rng.time(58_000, 200_000),
+    };
+    let fate = rng.below(20);
+    if fate == 0 {
+        world.executor.sleep(time / 2).await;
+        resume_unwind(Box::new(HandlerPanic));
+    }
+    world.executor.sleep(time).await;
+    match fate {
+        1..4 => Err(HandlerError::from("the handler fails")),
+        4 => Err(HandlerError::permanent("the handler fails for good")),
+        5..12 => running.store.effect(&received, &identity).await,
+        _ => Ok(()),
+    }
+}
+
+/// The resource and the context of a delivery, if it is an event.
+fn identity(delivery: &Delivery<'_>) -> Option<Identity> {
+    let resource = delivery.event().ok()?.data.id().unwrap_or_default();
+    let context = delivery.job().map(|job| job.context.clone());
+    Some((resource.to_owned(), context.unwrap_or_default()))
+}
+
+/// The key server, as a process sees it.
+struct Source {
+    world: World,
+    place: usize,
+    fetches: Arc<Mutex<Fetches>>,
+    rng: Mutex<Rng>,
+}
+
+impl KeySource for Source {
+    fn fetch<'s>(&'s self, etag: Option<&'s str>) -> BoxFuture<'s, Result<Fetched, FetchError>> {
+        Box::pin(self.ask(etag))
+    }
+}
+
+impl Source {
+    async fn ask(&self, etag: Option<&str>) -> Result<Fetched, FetchError> {
+        let Self { world, place, .. } = self;
+        let now = world.executor.now();
+        let number = {
+            let mut fetches = self.fetches.lock().unwrap();
+            fetches.begun.push(now);
+            fetches.begun.len()
+        };
+        world.oracle().load.fetches += 1;
+        self.count(now);
+        let (mode, document) = {
+            let server = world.key_server();
+            (server.mode, server.document())
+        };
+        world.trace(|| format!("process {place} asks for keys: {mode:?} {}", document.etag));
+        let latency = match mode {
+            Mode::Slow => self.rng().time(500, 30_000),
+            _ => self.rng().time(20, 300),
+        };
+        world.executor.sleep(latency).await;
+        let json = match mode {
+            Mode::Away(wait) => {
+                let error = FetchError::from("the key server is away");
+                return Err(match wait {
+                    Some(seconds) => error.retry_after(Duration::from_secs(seconds)),
+                    None => error,
+                });
+            }
+            Mode::Wrong => br#"{"keys": []}"#.to_vec(),
+            Mode::Sound | Mode::Slow | Mode::Impersonated => document.json,
+        };
+        let max_age = Some(document.max_age);
+        let unchanged = etag == Some(&*document.etag) && mode != Mode::Wrong;
+        let mut fetches = self.fetches.lock().unwrap();
+        if fetches.begun.len() == number && mode != Mode::Wrong {
+            fetches.landed = document.name;
+        }
+        if unchanged {
+            return Ok(Fetched::Unchanged { max_age });
+        }
+        Ok(Fetched::Document {
+            json,
+            max_age,
+            etag: Some(document.etag),
+        })
+    }
+
+    fn rng(&self) -> std::sync::MutexGuard<'_, Rng> {
+        self.rng.lock().unwrap()
+    }
+
+    /// Refused deliveries cause two fetches a minute at most, failures their retries, and there is
+    /// the periodic one.
+    fn count(&self, now: Duration) {
+        let fetches = self.fetches.lock().unwrap();
+        let from = now.saturating_sub(Duration::from_secs(60));
+        let recent = fetches
+            .begun
+            .iter()
+            .rev()
+            .take_while(|begun| **begun > from)
+            .count();
+        if recent > 10 {
+            let what = format!(
+                "process {} fetched keys {recent} times in a minute",
+                self.place
+            );
+            self.world.oracle().violated("cost", what);
+        }
+    }
+}
+
+/// Sets the wall clock of a machine wrong by so many milliseconds.
+pub(crate) fn step_clock(world: &World, place: usize, offset: i64) {
+    let true_time = wall(world.executor.now());
+    let clock = world.fleet().processes[place].clock.clone();
+    clock.set(true_time + time::Duration::milliseconds(offset));
+}
+
+/// Stops a process for a while, and lets it go on.
+pub(crate) async fn pause(world: World, place: usize, duration: Duration) {
+    let group = world.fleet().processes[place].group;
+    world.trace(|| format!("process {place} pauses for {duration:?}"));
+    world.executor.pause(group, true);
+    world.executor.sleep(duration).await;
+    world.executor.pause(group, false);
+    let now = world.executor.now();
+    world.fleet().processes[place].calm_since = now;
+}
+
+/// A process has crashed: another one starts in its place.
+pub(crate) fn crashed(world: &World, group: Group) {
+    let mut fleet = world.fleet();
+    let Some(place) = fleet
+        .processes
+        .iter()
+        .position(|process| process.group == group)
+    else {
+        return;
+    };
+    let dropped = fleet.processes[place].running.take();
+    drop(fleet);
+    drop(dropped);
+    world.oracle().load.crashes += 1;
+    world.trace(|| format!("process {place} crashes"));
+    let down = world.balancer().time(500, 60_000);
+    let world = world.clone();
+    world.executor.clone().spawn(OUTSIDE, None, async move {
+        world.executor.sleep(down).await;
+        start(&world, place);
+    });
+}

@@ -1,0 +1,150 @@
+//! A fleet of receivers with an adversary, on virtual time: see `docs/reliability.md`.
+//!
+//! `SIMULATION` changes what is run: `seeds=1000 from=500`, or `seed=7` alone, with changes of the
+//! plan such as `receivers=1 crashes=0`. `trace=PATH` writes the trace of one seed.
+#![cfg(feature = "_per-request")]
+
+mod adversary;
+mod executor;
+mod fleet;
+mod google;
+mod oracle;
+mod plan;
+mod rng;
+mod sources;
+mod store;
+mod world;
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+};
+
+use plan::Plan;
+use world::{Report, run};
+
+/// What `SIMULATION` says.
+struct Options {
+    from: u64,
+    seeds: u64,
+    changes: String,
+    trace: Option<String>,
+    shrink: bool,
+}
+
+impl Options {
+    fn read() -> Self {
+        let mut options = Self {
+            from: 1,
+            seeds: 300,
+            changes: String::new(),
+            trace: None,
+            shrink: false,
+        };
+        for word in std::env::var("SIMULATION")
+            .unwrap_or_default()
+            .split_whitespace()
+        {
+            match word.split_once('=').expect("NAME=VALUE") {
+                ("from", from) => options.from = from.parse().unwrap(),
+                ("seeds", seeds) => options.seeds = seeds.parse().unwrap(),
+                ("seed", seed) => (options.from, options.seeds) = (seed.parse().unwrap(), 1),
+                ("shrink", _) => options.shrink = true,
+                ("trace", path) => options.trace = Some(path.into()),
+                _ => options.changes = format!("{} {word}", options.changes),
+            }
+        }
+        options
+    }
+}
+
+/// Makes a plan smaller for as long as it breaks the same promise.
+fn shrink(mut plan: Plan, invariant: &str) -> Plan {
+    let breaks = |plan: &Plan| {
+        let violation = run(plan, false).violation;
+        violation.is_some_and(|violation| violation.invariant == invariant)
+    };
+    while let Some(smaller) = plan.smaller().into_iter().find(breaks) {
+        plan = smaller;
+    }
+    plan
+}
+
+fn fail(plan: &Plan, report: &Report, options: &Options) -> ! {
+    let violation = report.violation.as_ref().unwrap();
+    eprintln!(
+        "seed {} breaks `{}`: {}",
+        plan.seed, violation.invariant, violation.what
+    );
+    let smallest = match options.shrink {
+        true => shrink(plan.clone(), violation.invariant),
+        false => plan.clone(),
+    };
+    let replay = format!("seed={} {smallest}", plan.seed);
+    let again = run(&smallest, true);
+    let trace = again.trace.unwrap();
+    let lines: Vec<&str> = trace.lines().collect();
+    let last = lines[lines.len().saturating_sub(40)..].join("\n");
+    panic!(
+        "seed {} breaks `{}`: {}\n{last}\nthe smallest plan that breaks it: {:?}\nrun it again: SIMULATION='{replay} trace=/tmp/trace' cargo test --all-features --test simulation",
+        plan.seed, violation.invariant, violation.what, again.violation,
+    );
+}
+
+#[test]
+fn every_promise_holds_in_a_fleet_under_attack() {
+    let options = Options::read();
+    let next = AtomicU64::new(options.from);
+    let end = options.from + options.seeds;
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let work = || {
+            loop {
+                let seed = next.fetch_add(1, Ordering::SeqCst);
+                if seed >= end {
+                    return;
+                }
+                let plan = Plan::new(seed).with(&options.changes);
+                let report = run(&plan, options.trace.is_some());
+                if let (Some(path), Some(trace)) = (&options.trace, &report.trace) {
+                    std::fs::write(path, trace).unwrap();
+                }
+                if report.violation.is_some() {
+                    next.store(end, Ordering::SeqCst);
+                    fail(&plan, &report, &options);
+                }
+                let load = report.load;
+                if options.changes.is_empty() {
+                    assert!(
+                        load.genuine >= 300 && load.adversary >= 300,
+                        "seed {seed}: {load:?}"
+                    );
+                    assert!(
+                        load.key_rotations == 3 && load.secret_rotations == 1,
+                        "seed {seed}: {load:?}"
+                    );
+                    assert!(
+                        load.crashes >= 10 && load.outages == 3,
+                        "seed {seed}: {load:?}"
+                    );
+                }
+                if options.seeds < 10 {
+                    println!("seed {seed}: {plan} {load:?}");
+                }
+            }
+        };
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+}
+
+#[test]
+fn two_runs_of_a_seed_are_the_same_byte_for_byte() {
+    for seed in 1..=4 {
+        let plan = Plan::new(seed);
+        let [one, other] = [(); 2].map(|()| run(&plan, true).trace.unwrap());
+        assert!(one.lines().count() > 1_000);
+        assert!(one == other, "seed {seed}");
+    }
+}

@@ -1,0 +1,132 @@
+//! The size of a simulated fleet: all of it follows from the seed, and each part can be reduced.
+
+use std::fmt;
+
+use crate::rng::Rng;
+
+/// The store of a fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoreKind {
+    /// A `MemoryStore` that outlives the processes, as a server would.
+    Memory,
+    /// An SQLite file, which all processes of one machine share.
+    Sqlite,
+}
+
+/// The numbers of everything that happens in one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) store: StoreKind,
+    /// Processes that receive.
+    pub(crate) receivers: u64,
+    /// Genuine deliveries, over 24 hours. Their retries, and replays, go on for 25 more.
+    pub(crate) deliveries: u64,
+    /// Acts of the adversary; some are many requests.
+    pub(crate) acts: u64,
+    pub(crate) key_rotations: u64,
+    pub(crate) secret_rotations: u64,
+    pub(crate) crashes: u64,
+    pub(crate) pauses: u64,
+    pub(crate) clock_steps: u64,
+    /// Of the store, the key server and the network, in turn.
+    pub(crate) outages: u64,
+    /// 1 where the network loses, repeats and delays, and clients hang up.
+    pub(crate) network_faults: u64,
+    /// 1 where single operations of the store fail or are slow.
+    pub(crate) store_faults: u64,
+    /// 1 where handlers are slow, fail, panic or outlive their lease.
+    pub(crate) handler_faults: u64,
+}
+
+impl Plan {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed, "plan");
+        Self {
+            seed,
+            store: *rng.pick(&[StoreKind::Memory, StoreKind::Sqlite]),
+            receivers: 1 + rng.below(5),
+            deliveries: 300 + rng.below(40),
+            acts: 160 + rng.below(40),
+            key_rotations: 3,
+            secret_rotations: 1,
+            crashes: 11 + rng.below(6),
+            pauses: 6,
+            clock_steps: 6,
+            outages: 3,
+            network_faults: 1,
+            store_faults: 1,
+            handler_faults: 1,
+        }
+    }
+
+    /// The numbers, each under its name.
+    fn numbers(&mut self) -> [(&'static str, &mut u64); 12] {
+        [
+            ("acts", &mut self.acts),
+            ("crashes", &mut self.crashes),
+            ("pauses", &mut self.pauses),
+            ("clock_steps", &mut self.clock_steps),
+            ("outages", &mut self.outages),
+            ("network_faults", &mut self.network_faults),
+            ("store_faults", &mut self.store_faults),
+            ("handler_faults", &mut self.handler_faults),
+            ("secret_rotations", &mut self.secret_rotations),
+            ("key_rotations", &mut self.key_rotations),
+            ("receivers", &mut self.receivers),
+            ("deliveries", &mut self.deliveries),
+        ]
+    }
+
+    /// Reads changes such as `receivers=1 crashes=0`.
+    pub(crate) fn with(mut self, changes: &str) -> Self {
+        for change in changes.split_whitespace() {
+            let (name, value) = change.split_once('=').expect("a change is NAME=NUMBER");
+            if name == "store" {
+                self.store = match value {
+                    "memory" => StoreKind::Memory,
+                    "sqlite" => StoreKind::Sqlite,
+                    _ => panic!("a store is memory or sqlite"),
+                };
+                continue;
+            }
+            let mut numbers = self.numbers();
+            let number = numbers.iter_mut().find(|(known, _)| *known == name);
+            let (_, number) = number.unwrap_or_else(|| panic!("a plan has no {name}"));
+            **number = value.parse().expect("a change is NAME=NUMBER");
+        }
+        self
+    }
+
+    /// Plans that have less of one thing, those with the least first.
+    pub(crate) fn smaller(&self) -> Vec<Self> {
+        let mut smaller = Vec::new();
+        for index in 0..self.clone().numbers().len() {
+            let mut plan = self.clone();
+            let now = *plan.numbers()[index].1;
+            let least = u64::from(plan.numbers()[index].0 == "receivers");
+            for less in [least, now / 4, now / 2, now.saturating_sub(1)] {
+                if less < now && less >= least {
+                    *plan.numbers()[index].1 = less;
+                    smaller.push(plan.clone());
+                }
+            }
+        }
+        smaller
+    }
+}
+
+/// As [`Plan::with`] reads it.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let store = match self.store {
+            StoreKind::Memory => "memory",
+            StoreKind::Sqlite => "sqlite",
+        };
+        write!(f, "store={store}")?;
+        for (name, number) in self.clone().numbers() {
+            write!(f, " {name}={number}")?;
+        }
+        Ok(())
+    }
+}

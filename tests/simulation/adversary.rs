@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     executor::OUTSIDE,
     fleet::{Purpose, Request},
-    google::{Genuine, Mode, Signing, body, secret, sign_eddsa, wall},
+    google::{self, Genuine, Mode, Signing, body, secret, sign_eddsa, wall},
     rng::Rng,
     world::World,
 };
@@ -66,10 +66,10 @@ pub(crate) async fn attack(world: World, number: u64) {
     let mut rng = Rng::new(world.plan.seed, &format!("act {number}"));
     let keys = SigningKeys::generate_from(&Random::seeded(rng.next()));
     // A few acts follow the last retries.
-    let hours = if rng.chance(85) { 24 } else { 49 };
+    let later = if rng.chance(85) { 0 } else { 25 * 3_600_000 };
     world
         .executor
-        .sleep_until(rng.time(0, hours * 3_600_000))
+        .sleep_until(rng.time(0, world.plan.milliseconds() + later))
         .await;
     let mut adversary = Adversary {
         world,
@@ -78,6 +78,39 @@ pub(crate) async fn attack(world: World, number: u64) {
         number,
     };
     adversary.act().await;
+}
+
+/// Keeps all processes from learning new keys, for minutes: by requests that hang up, or by requests
+/// that want newer keys again and again.
+pub(crate) async fn block_rotation(world: World, number: u64) {
+    let mut rng = Rng::new(world.plan.seed, &format!("rotation attack {number}"));
+    let keys = SigningKeys::generate_from(&Random::seeded(rng.next()));
+    let from = google::rotation(&world.plan, number).saturating_sub(Duration::from_secs(40));
+    world.executor.sleep_until(from).await;
+    let pace = *rng.pick(&[2_000, 4_000, 20_000, 29_900]);
+    let hang_up = rng.chance(60);
+    let uri = world.loot().leaked[0].0.clone();
+    let mut adversary = Adversary {
+        world,
+        rng,
+        keys,
+        number,
+    };
+    let uri = JobTokens::callback_uri("/webhook", &uri);
+    for _ in 0..(300_000 / pace).max(20) {
+        let places = adversary.world.fleet().processes.len();
+        for place in 0..places {
+            let mut request = adversary.unknown_key(&uri);
+            request.place = Some(place);
+            request.hangs_up = hang_up.then(|| u32::try_from(adversary.rng.below(2)).unwrap());
+            adversary.submit(request);
+        }
+        adversary
+            .world
+            .executor
+            .sleep(Duration::from_millis(pace))
+            .await;
+    }
 }
 
 impl Adversary {
@@ -124,7 +157,12 @@ impl Adversary {
             uri: uri.to_owned(),
             purpose,
             hangs_up,
+            place: None,
         };
+        self.submit(request);
+    }
+
+    fn submit(&self, request: Request) {
         let world = self.world.clone();
         self.world.executor.spawn(OUTSIDE, None, async move {
             let _ = world.request(request).await;
@@ -403,35 +441,25 @@ impl Adversary {
     /// Many at once that all want newer keys.
     fn flood(&mut self) {
         for _ in 0..10 + self.rng.below(20) {
-            self.forge_unknown_key(None);
+            let uri = self.leaked().map_or("/webhook".into(), |(uri, _)| uri);
+            let request = self.unknown_key(&uri);
+            self.submit(request);
         }
     }
 
     /// Costs nothing to make, and wants newer keys.
-    fn forge_unknown_key(&mut self, hangs_up: Option<u32>) {
+    fn unknown_key(&mut self, uri: &str) -> Request {
         let (now, body) = (wall(self.now()), self.body());
-        let uri = match self.leaked() {
-            Some((uri, _)) => uri,
-            None => "/webhook".into(),
-        };
         let mut sent = Signer::v1a(&self.keys).sign(self.id(), now, body);
         if self.rng.chance(50) {
             sent.signature = format!("v1a,{}==", "A".repeat(86));
         }
-        match hangs_up {
-            None => self.forge(sent, &uri),
-            Some(_) => {
-                let request = Request {
-                    sent,
-                    uri,
-                    purpose: Purpose::Forged,
-                    hangs_up,
-                };
-                let world = self.world.clone();
-                self.world.executor.spawn(OUTSIDE, None, async move {
-                    let _ = world.request(request).await;
-                });
-            }
+        Request {
+            sent,
+            uri: uri.to_owned(),
+            purpose: Purpose::Forged,
+            hangs_up: None,
+            place: None,
         }
     }
 
@@ -440,8 +468,10 @@ impl Adversary {
         let pace = *self.rng.pick(&[1_000, 5_000, 29_900, 30_100]);
         let times = 20 + self.rng.below(20);
         for _ in 0..times {
-            let fuse = u32::try_from(self.rng.below(2)).unwrap();
-            self.forge_unknown_key(Some(fuse));
+            let uri = self.leaked().map_or("/webhook".into(), |(uri, _)| uri);
+            let mut request = self.unknown_key(&uri);
+            request.hangs_up = Some(u32::try_from(self.rng.below(2)).unwrap());
+            self.submit(request);
             self.world.executor.sleep(Duration::from_millis(pace)).await;
         }
     }

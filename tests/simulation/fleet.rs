@@ -78,6 +78,8 @@ pub(crate) struct Request {
     pub(crate) purpose: Purpose,
     /// The number of await points after which the client hangs up.
     pub(crate) hangs_up: Option<u32>,
+    /// The process that it is for; `None` for any.
+    pub(crate) place: Option<usize>,
 }
 
 impl Request {
@@ -88,6 +90,7 @@ impl Request {
             uri: self.uri.clone(),
             purpose: Purpose::Copy,
             hangs_up: None,
+            place: None,
         }
     }
 }
@@ -183,7 +186,8 @@ impl World {
             let fleet = self.fleet();
             let up = fleet.processes.iter().enumerate();
             let up = up.filter_map(|(place, it)| Some((place, it.group, it.running.clone()?)));
-            let up: Vec<_> = up.collect();
+            let wanted = |place: usize| request.place.is_none_or(|wanted| wanted == place);
+            let up: Vec<_> = up.filter(|(place, ..)| wanted(*place)).collect();
             if up.is_empty() {
                 return None;
             }
@@ -236,9 +240,8 @@ fn check(
     operations: u64,
 ) {
     let (now, id) = (world.executor.now(), &request.sent.id);
-    let calm_since = world.fleet().processes[place]
-        .calm_since
-        .max(world.key_server().sound_since);
+    let running_since = world.fleet().processes[place].calm_since;
+    let calm_since = running_since.max(world.key_server().sound_since);
     let mut oracle = world.oracle();
     if request.purpose == Purpose::Forged && reply.status < 400 {
         oracle.violated(
@@ -260,7 +263,7 @@ fn check(
     }
     // Other tasks of the process may run first, and a pause ends when it ends.
     let longest = RefreshedKeys::LONGEST_WAIT + Duration::from_millis(100);
-    if now - begun > longest && calm_since < begun {
+    if now - begun > longest && running_since < begun {
         oracle.violated(
             "cost",
             format_args!("{id} was refused after {:?}", now - begun),
@@ -393,13 +396,19 @@ impl Source {
             fetches.begun.push(now);
             fetches.begun.len()
         };
+        let name = format!("fetch-{number}-end");
         world.oracle().load.fetches += 1;
         self.count(now);
         let (mode, document) = {
             let server = world.key_server();
-            (server.mode, server.document())
+            (server.mode, server.document(&name))
         };
         world.trace(|| format!("process {place} asks for keys: {mode:?} {}", document.etag));
+        if world.plan.pauses > 0 && self.rng().chance(3) {
+            // For longer than a fetch may take, so that another one begins before this one lands.
+            let pause = pause(world.clone(), *place, self.rng().time(11_000, 20_000));
+            world.executor.spawn(OUTSIDE, None, pause);
+        }
         let latency = match mode {
             Mode::Slow => self.rng().time(500, 30_000),
             _ => self.rng().time(20, 300),
@@ -419,11 +428,11 @@ impl Source {
         let max_age = Some(document.max_age);
         let unchanged = etag == Some(&*document.etag) && mode != Mode::Wrong;
         let mut fetches = self.fetches.lock().unwrap();
-        if fetches.begun.len() == number && mode != Mode::Wrong {
-            fetches.landed = document.name;
-        }
         if unchanged {
             return Ok(Fetched::Unchanged { max_age });
+        }
+        if fetches.begun.len() == number && mode != Mode::Wrong {
+            fetches.landed = Some(name);
         }
         Ok(Fetched::Document {
             json,

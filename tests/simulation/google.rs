@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 
 use crate::{
     fleet::{Purpose, Request},
+    plan::Plan,
     rng::Rng,
     world::World,
 };
@@ -141,10 +142,22 @@ pub(crate) fn body(rng: &mut Rng, resource: &str, at: Option<Duration>, metadata
     body.to_string()
 }
 
+/// The time at which the keys are replaced for the first time, the second, and so on.
+pub(crate) fn rotation(plan: &Plan, number: u64) -> Duration {
+    let third = plan.milliseconds() / 3;
+    let mut rng = Rng::new(plan.seed, &format!("time of rotation {number}"));
+    Duration::from_millis(number * third) + rng.time(600_000, third / 2)
+}
+
 /// One delivery, from its creation to its last attempt.
 pub(crate) async fn deliver(world: World, number: u64) {
     let mut rng = Rng::new(world.plan.seed, &format!("delivery {number}"));
-    let created = rng.time(1_000, 86_400_000);
+    let mut created = rng.time(1_000, world.plan.milliseconds());
+    if number % 16 == 0 && world.plan.key_rotations > 0 {
+        // While the receivers do not have the keys yet that it is signed with.
+        let rotation = rotation(&world.plan, rng.below(world.plan.key_rotations));
+        created = rotation + rng.time(0, 300_000);
+    }
     world.executor.sleep_until(created).await;
     let genuine = create(&world, &mut rng, number, created);
     let deaf = genuine.deaf;
@@ -232,6 +245,7 @@ async fn attempt(
         uri: genuine.uri.clone(),
         purpose: Purpose::Genuine(genuine.number),
         hangs_up: (faults && rng.chance(8)).then(|| u32::try_from(rng.below(8)).unwrap()),
+        place: None,
     };
     if faults {
         if rng.chance(30) || genuine.deaf {
@@ -292,8 +306,6 @@ pub(crate) struct Document {
     pub(crate) json: Vec<u8>,
     pub(crate) etag: String,
     pub(crate) max_age: Duration,
-    /// The beginning of the ids of its keys, if it is a key set.
-    pub(crate) name: Option<String>,
 }
 
 impl KeyServer {
@@ -316,7 +328,8 @@ impl KeyServer {
         self.sound_since = self.sound_since.max(now);
     }
 
-    pub(crate) fn document(&self) -> Document {
+    /// The document, with one key more that is of no use, by whose name it can be recognized.
+    pub(crate) fn document(&self, name: &str) -> Document {
         let sets: Vec<&SigningKeys> = match self.mode {
             Mode::Impersonated => vec![&self.evil],
             _ => self.published.iter().collect(),
@@ -326,13 +339,12 @@ impl KeyServer {
             let mut document: Value = serde_json::from_str(&set.jwks()).unwrap();
             keys.append(document["keys"].as_array_mut().unwrap());
         }
+        keys.push(json!({"kty": "oct", "kid": name}));
         json["keys"] = keys.into();
-        let name = sets[sets.len() - 1].ed25519_id(0);
         Document {
             json: json.to_string().into_bytes(),
             etag: format!("{:?} {}", self.mode, self.version),
             max_age: self.max_age,
-            name: Some(name),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The size of a simulated fleet: all of it follows from the seed, and each part can be reduced.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use crate::rng::Rng;
 
@@ -20,7 +20,9 @@ pub(crate) struct Plan {
     pub(crate) store: StoreKind,
     /// Processes that receive.
     pub(crate) receivers: u64,
-    /// Genuine deliveries, over 24 hours. Their retries, and replays, go on for 25 more.
+    /// The time in which everything happens. Retries, and replays, go on for 26 hours more.
+    pub(crate) hours: u64,
+    /// Genuine deliveries.
     pub(crate) deliveries: u64,
     /// Acts of the adversary; some are many requests.
     pub(crate) acts: u64,
@@ -46,6 +48,7 @@ impl Plan {
             seed,
             store: *rng.pick(&[StoreKind::Memory, StoreKind::Sqlite]),
             receivers: 1 + rng.below(5),
+            hours: 24,
             deliveries: 300 + rng.below(40),
             acts: 160 + rng.below(40),
             key_rotations: 3,
@@ -61,7 +64,7 @@ impl Plan {
     }
 
     /// The numbers, each under its name.
-    fn numbers(&mut self) -> [(&'static str, &mut u64); 12] {
+    fn numbers(&mut self) -> [(&'static str, &mut u64); 13] {
         [
             ("acts", &mut self.acts),
             ("crashes", &mut self.crashes),
@@ -74,8 +77,19 @@ impl Plan {
             ("secret_rotations", &mut self.secret_rotations),
             ("key_rotations", &mut self.key_rotations),
             ("receivers", &mut self.receivers),
+            ("hours", &mut self.hours),
             ("deliveries", &mut self.deliveries),
         ]
+    }
+
+    /// Everything happens in so many milliseconds.
+    pub(crate) fn milliseconds(&self) -> u64 {
+        self.hours * 3_600_000
+    }
+
+    /// The end of all retries and replays.
+    pub(crate) fn end(&self) -> Duration {
+        Duration::from_secs((self.hours + 26) * 3_600)
     }
 
     /// Reads changes such as `receivers=1 crashes=0`.
@@ -104,7 +118,7 @@ impl Plan {
         for index in 0..self.clone().numbers().len() {
             let mut plan = self.clone();
             let now = *plan.numbers()[index].1;
-            let least = u64::from(plan.numbers()[index].0 == "receivers");
+            let least = u64::from(["receivers", "hours"].contains(&plan.numbers()[index].0));
             for less in [least, now / 4, now / 2, now.saturating_sub(1)] {
                 if less < now && less >= least {
                     *plan.numbers()[index].1 = less;

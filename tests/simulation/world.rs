@@ -31,9 +31,6 @@ use crate::{
     store::Backend,
 };
 
-/// A day of deliveries, and another one for their retries.
-const END: Duration = Duration::from_secs(50 * 3600);
-
 #[derive(Clone)]
 pub(crate) struct World(Arc<Everything>);
 
@@ -207,6 +204,9 @@ impl World {
         }
         for number in 0..plan.key_rotations {
             self.spawn(rotate_keys(self.clone(), number));
+            if plan.acts > 0 {
+                self.spawn(adversary::block_rotation(self.clone(), number));
+            }
         }
         for _ in 0..plan.secret_rotations.min(1) {
             self.spawn(rotate_secrets(self.clone()));
@@ -228,7 +228,7 @@ impl World {
     fn run(&self) {
         self.populate();
         loop {
-            match self.executor.step(END) {
+            match self.executor.step(self.plan.end()) {
                 Step::Polled => {}
                 Step::Crashed(group) => fleet::crashed(self, group),
                 Step::Panicked(panic) if panic.is::<HandlerPanic>() => {}
@@ -258,18 +258,16 @@ fn add_machine(executor: &Executor, drift: i64) -> Clock {
 async fn any_time(world: &World, rng: &mut Rng) {
     world
         .executor
-        .sleep_until(rng.time(60_000, 86_400_000))
+        .sleep_until(rng.time(60_000, world.plan.milliseconds()))
         .await;
 }
 
 /// Google's keys are replaced one after the other: at once, or with both published for a while.
 async fn rotate_keys(world: World, number: u64) {
     let mut rng = Rng::new(world.plan.seed, &format!("key rotation {number}"));
-    let third = 28_800_000;
-    let begin = number * third + rng.below(third / 2);
     world
         .executor
-        .sleep_until(Duration::from_millis(begin))
+        .sleep_until(google::rotation(&world.plan, number))
         .await;
     let old = world.google().keys.clone();
     let overlaps = rng.chance(50);
@@ -284,7 +282,10 @@ async fn rotate_keys(world: World, number: u64) {
     let now = world.executor.now();
     if overlaps {
         world.key_server().publish(vec![old, new.clone()], now);
-        world.executor.sleep(rng.time(60_000, third / 2 - 1)).await;
+        world
+            .executor
+            .sleep(rng.time(60_000, 60_000 + world.plan.milliseconds() / 6))
+            .await;
     }
     let now = world.executor.now();
     world.key_server().publish(vec![new], now);
@@ -293,14 +294,20 @@ async fn rotate_keys(world: World, number: u64) {
 /// The operator rotates the signing secret, with an overlap, as Google documents it.
 async fn rotate_secrets(world: World) {
     let mut rng = Rng::new(world.plan.seed, "secret rotation");
-    world.executor.sleep(rng.time(3_600_000, 40_000_000)).await;
+    world
+        .executor
+        .sleep(rng.time(60_000, world.plan.milliseconds() / 2))
+        .await;
     let old = world.google().secrets[0].clone();
     let new = google::secret(&mut rng);
     world.trace(|| "google  rotates the secret".into());
     world.google().secrets = vec![old.clone(), new.clone()];
     world.executor.sleep(rng.time(60_000, 600_000)).await;
     fleet::configure(&world, vec![old.clone(), new.clone()]);
-    world.executor.sleep(rng.time(7_200_000, 40_000_000)).await;
+    world
+        .executor
+        .sleep(rng.time(660_000, world.plan.milliseconds() / 2))
+        .await;
     world.google().secrets = vec![new.clone()];
     world.executor.sleep(Duration::from_secs(600)).await;
     fleet::configure(&world, vec![new]);

@@ -9,7 +9,7 @@ use deadpool_postgres::tokio_postgres;
 use gemini_webhooks::{
     Receiver, Secret, Verifier,
     receiver::{HandlerError, Outcome, Received},
-    store::{Claim, IdempotencyStore, PostgresStore, RedisStore, SqliteStore},
+    store::{Claim, IdempotencyStore, PostgresStore, RedisStore, SqliteStore, StoreError},
 };
 use time::OffsetDateTime;
 
@@ -41,12 +41,12 @@ impl Effects {
     ) -> Result<bool, HandlerError> {
         match self {
             Self::Sqlite(store) => {
-                let (id, claim) = (id.to_owned(), claim.clone());
+                let id = id.to_owned();
                 let work = move |transaction: &rusqlite::Transaction<'_>| {
                     transaction.execute("INSERT INTO effects VALUES (?1)", [id])?;
-                    SqliteStore::complete_in(transaction, &claim, retention)
+                    Ok::<_, StoreError>(true)
                 };
-                Ok(store.transaction(work).await?)
+                Ok(store.complete_with(claim, work).await?)
             }
             Self::Postgres(client) => {
                 let mut client = client.lock().await;

@@ -1,0 +1,177 @@
+//! The thread that owns the connection.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+
+use super::{
+    guard::Guard,
+    ledger::{self, Ledger, Sweep},
+    queue::{Operation, Queue, Turn, Work},
+    sql,
+};
+use crate::store::{StoreError, StoreErrorKind};
+
+/// Opens the database on a thread of its own, which does what comes into the queue.
+pub(super) fn start(
+    path: PathBuf,
+    queue: Arc<Queue>,
+    sweep: Arc<Sweep>,
+) -> Result<JoinHandle<()>, StoreError> {
+    let (opened, is_open) = mpsc::channel();
+    let thread = thread::Builder::new()
+        .name("gemini-sqlite".to_owned())
+        .spawn(move || match open(&path) {
+            Ok((connection, guard)) => {
+                let _ = opened.send(Ok(()));
+                run(&Ledger::new(&connection, &guard, &sweep), &queue);
+            }
+            Err(error) => drop(opened.send(Err(error))),
+        })
+        .map_err(StoreError::new)?;
+    match is_open.recv() {
+        Ok(opened) => opened.map(|()| thread),
+        Err(_) => Err(StoreError::new("its thread has ended")),
+    }
+}
+
+fn open(path: &Path) -> Result<(Connection, Arc<Guard>), StoreError> {
+    /// About 5 s.
+    const ATTEMPTS: u32 = 500;
+    let mut connection = Connection::open(path)?;
+    connection.busy_handler(Some(wait_for_others))?;
+    // For some locks SQLite does not wait, such as that of the change to a write-ahead log: where
+    // several processes open a new file, all but one find it busy.
+    let mut attempt = 1;
+    while let Err(error) = prepare(&connection) {
+        let busy = error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
+        if !busy || attempt == ATTEMPTS {
+            return Err(error.into());
+        }
+        attempt += 1;
+        thread::sleep(Duration::from_millis(10));
+    }
+    ledger::check(&connection)?;
+    let guard = Guard::install(&mut connection)?;
+    Ok((connection, guard))
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    // Random keys touch a page each: those of a large batch fit, and are not written twice.
+    connection.pragma_update(None, "cache_size", -16_384)?;
+    connection.execute_batch(sql::SCHEMA)
+}
+
+/// Waits about 5 s in all for the processes that hold the lock. Often: a process that commits all the
+/// time lets go for a fraction of a millisecond between its batches, which the long pauses of
+/// SQLite's own handler would miss for seconds.
+fn wait_for_others(attempt: i32) -> bool {
+    let pause = match attempt {
+        ..400 => Duration::from_micros(250),
+        400..5300 => Duration::from_millis(1),
+        _ => return false,
+    };
+    thread::sleep(pause);
+    true
+}
+
+/// Ends once the queue is closed and empty.
+pub(super) fn run(ledger: &Ledger<'_>, queue: &Queue) {
+    // Whatever ends this thread, nobody waits for it in vain.
+    let _closing = Closing(queue);
+    let mut last = 0;
+    while let Some(Turn { operations, work }) = queue.next(last) {
+        last = operations.len();
+        if !operations.is_empty() {
+            share_commit(ledger, queue, operations);
+        }
+        if let Some(work) = work {
+            run_alone(ledger, queue, work);
+        }
+    }
+}
+
+struct Closing<'q>(&'q Queue);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+        let error = StoreError::new("its thread has ended");
+        self.0.refuse(self.0.waiting(), &error);
+    }
+}
+
+/// Does all operations in one transaction; if that fails, each in one of its own.
+fn share_commit(ledger: &Ledger<'_>, queue: &Queue, mut operations: Vec<Box<dyn Operation>>) {
+    let waiting = queue.waiting();
+    let result = match ledger.begin() {
+        Err(error) => {
+            refuse_if_locked(queue, waiting, &error);
+            Err(error)
+        }
+        Ok(()) => match apply(ledger, &mut operations) {
+            Err(_) if operations.len() > 1 => {
+                for mut operation in operations {
+                    let begun = ledger.begin();
+                    let result =
+                        begun.and_then(|()| apply(ledger, std::slice::from_mut(&mut operation)));
+                    operation.answer(result);
+                }
+                return;
+            }
+            result => result,
+        },
+    };
+    for operation in operations {
+        operation.answer(
+            result
+                .as_ref()
+                .map_or_else(|error| Err(error.copy()), |()| Ok(())),
+        );
+    }
+}
+
+/// Does the operations and commits, or rolls back.
+fn apply(ledger: &Ledger<'_>, operations: &mut [Box<dyn Operation>]) -> Result<(), StoreError> {
+    let applied = operations
+        .iter_mut()
+        .try_for_each(|operation| operation.apply(ledger))
+        .and_then(|()| ledger.commit());
+    if applied.is_err() {
+        ledger.roll_back();
+    }
+    applied
+}
+
+/// Begins a transaction for the work, which commits it.
+fn run_alone(ledger: &Ledger<'_>, queue: &Queue, work: Work) {
+    let waiting = queue.waiting();
+    ledger.roll_back();
+    let behavior = TransactionBehavior::Immediate;
+    match Transaction::new_unchecked(ledger.connection, behavior).map_err(StoreError::from) {
+        Ok(transaction) => {
+            // What the work returned may be dropped here, and a drop may panic.
+            let _ = catch_unwind(AssertUnwindSafe(|| work(Ok((transaction, ledger.guard)))));
+        }
+        Err(error) => {
+            refuse_if_locked(queue, waiting, &error);
+            work(Err(error));
+        }
+    }
+}
+
+/// Whoever waited before this transaction has waited as long as it for the other process, and is
+/// answered too: each by itself would wait anew.
+fn refuse_if_locked(queue: &Queue, waiting: [usize; 2], error: &StoreError) {
+    if error.kind() == StoreErrorKind::TimedOut {
+        queue.refuse(waiting, error);
+    }
+}

@@ -256,11 +256,7 @@ impl SqliteStore {
         key: &str,
         lease: Duration,
     ) -> Result<ClaimOutcome, StoreError> {
-        let outcome = ledger::claim(transaction, &self.clock, key, lease)?;
-        if matches!(outcome, ClaimOutcome::New(_)) {
-            self.shared.sweep.pay(transaction, &self.clock, 1)?;
-        }
-        Ok(outcome)
+        ledger::claim(transaction, &self.shared.sweep, &self.clock, key, lease)
     }
 
     /// [`complete`](IdempotencyStore::complete) as a part of a transaction on the store's database, over

@@ -51,6 +51,12 @@ pub(super) const CLAIM: &str = claim_sql!();
 
 pub(super) const COMPLETE: &str = complete_sql!();
 
+/// A claim on a key that has no row.
+pub(super) const INSERT: &str = "\
+INSERT INTO gemini_webhook_deliveries (key, fencing_token, done, held_until, forget_at)
+VALUES (?1, ?2 * 1000, 0, ?2 + ?3, ?2 + ?3 + 87000000)
+ON CONFLICT (key) DO NOTHING";
+
 pub(super) const STATE: &str =
     "SELECT done, held_until FROM gemini_webhook_deliveries WHERE key = ?1";
 
@@ -60,13 +66,20 @@ pub(super) const RELEASE: &str = "\
 UPDATE gemini_webhook_deliveries SET held_until = 0
 WHERE key = ?1 AND fencing_token = ?2 AND NOT done";
 
+pub(super) const VISIT: &str = "\
+SELECT key, forget_at FROM gemini_webhook_deliveries WHERE key > ?1 ORDER BY key LIMIT ?2";
+
+pub(super) const FORGET: &str = "DELETE FROM gemini_webhook_deliveries WHERE key = ?1";
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_statement_keeps_a_claim_as_long_as_every_store() {
+    fn the_statements_keep_a_claim_as_long_as_every_store() {
         let keep = crate::clock::milliseconds(crate::store::KEEP);
-        assert!(CLAIM.contains(&format!("?3 + {keep})")));
+        for sql in [INSERT, CLAIM] {
+            assert!(sql.contains(&format!("?3 + {keep})")), "{sql}");
+        }
     }
 }

@@ -28,10 +28,13 @@ pub(super) fn start(
     let thread = thread::Builder::new()
         .name("gemini-sqlite".to_owned())
         .spawn(move || match open(&path) {
-            Ok((connection, guard)) => {
-                let _ = opened.send(Ok(()));
-                run(&Ledger::new(&connection, &guard, &sweep), &queue);
-            }
+            Ok((connection, guard)) => match Ledger::new(&connection, &guard, &sweep) {
+                Ok(ledger) => {
+                    let _ = opened.send(Ok(()));
+                    run(&ledger, &queue);
+                }
+                Err(error) => drop(opened.send(Err(error.into()))),
+            },
             Err(error) => drop(opened.send(Err(error))),
         })
         .map_err(StoreError::new)?;

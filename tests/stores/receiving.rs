@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use crate::{
-    fixture::{Fixture, Place, chain, client, signed},
+    fixture::{Fixture, Place, client, signed},
     forgetful::Forgetful,
 };
 

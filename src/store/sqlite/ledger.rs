@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Statement, params};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension as _, Statement, params};
 
 use super::{
     guard::Guard,
@@ -140,14 +140,23 @@ pub(super) fn release(connection: &Connection, claim: &Claim) -> Result<(), Stor
 
 /// Fails if the table is missing or is another's.
 pub(super) fn check(connection: &Connection) -> Result<(), StoreError> {
-    for sql in [CLAIM, COMPLETE, STATE, RELEASE] {
-        let prepared = connection.prepare(sql);
-        prepared.map_err(|error| StoreError::with_source(StoreErrorKind::Configuration, error))?;
+    // First a look at the table, after which the connection knows of changes by others.
+    let looked = prepared(connection, STATE).and_then(|mut state| state.exists([""]));
+    looked.map_err(of_schema)?;
+    for sql in [INSERT, CLAIM, COMPLETE, RELEASE, FORGET] {
+        connection.prepare(sql).map_err(of_schema)?;
     }
-    Ok(prepared(connection, STATE)?
-        .query_row([""], |_| Ok(()))
-        .optional()
-        .map(drop)?)
+    Ok(())
+}
+
+/// An error without a code of its own is one of the statement: a table or a column is missing.
+fn of_schema(error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        None | Some(ErrorCode::Unknown) => {
+            StoreError::with_source(StoreErrorKind::Configuration, error)
+        }
+        Some(_) => error.into(),
+    }
 }
 
 /// Removes the rows that need no longer be remembered, in the order of their keys, and begins again at

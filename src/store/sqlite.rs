@@ -23,6 +23,8 @@ mod promise;
 mod queue;
 #[macro_use]
 mod sql;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod writer;
 

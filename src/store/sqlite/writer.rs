@@ -44,7 +44,7 @@ pub(super) fn start(
     }
 }
 
-fn open(path: &Path) -> Result<(Connection, Arc<Guard>), StoreError> {
+pub(super) fn open(path: &Path) -> Result<(Connection, Arc<Guard>), StoreError> {
     /// About 5 s.
     const ATTEMPTS: u32 = 500;
     let mut connection = Connection::open(path)?;

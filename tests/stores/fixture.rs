@@ -84,10 +84,16 @@ impl Fixture {
         all
     }
 
-    /// Those that several processes can share.
+    /// Those that several processes can share. `STORE=sqlite` leaves one of them.
     pub(crate) async fn shared() -> Vec<Self> {
+        let wanted = std::env::var("STORE");
         let mut shared = Self::all().await;
-        shared.retain(|fixture| !matches!(fixture.place, Place::Memory));
+        shared.retain(|fixture| {
+            !matches!(fixture.place, Place::Memory)
+                && wanted
+                    .as_ref()
+                    .map_or(true, |wanted| wanted == fixture.name)
+        });
         shared
     }
 

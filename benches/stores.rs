@@ -7,6 +7,8 @@
 //! stores that give each operation a commit of its own. Ids are random, as Google's are, and the
 //! tables have [`ROWS`] rows at the beginning: sequential ids and empty tables touch fewer pages.
 
+#![allow(clippy::cast_precision_loss, reason = "they are counts")]
+
 use std::{
     path::Path,
     time::{Duration, Instant},
@@ -77,10 +79,10 @@ impl Measured {
                     let now = OffsetDateTime::now_utc();
                     let sent = signer.sign(random_id(), now, body.as_str());
                     let handler = async |_: Received<'_>| Ok::<_, String>(());
-                    let received = Instant::now();
+                    let arrived = Instant::now();
                     let reply = receiver.handle(&sent, &sent.body, handler).await;
                     assert_eq!(reply.outcome.code(), "processed", "{:?}", reply.outcome);
-                    latencies.push(received.elapsed());
+                    latencies.push(arrived.elapsed());
                 }
                 latencies
             }));

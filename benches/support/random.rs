@@ -16,11 +16,11 @@ pub(crate) fn random_id() -> String {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     static SEED: LazyLock<u64> = LazyLock::new(|| {
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
-        now.as_nanos() as u64
+        now.as_secs() << 32 | u64::from(now.subsec_nanos())
     });
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let [a, b] = [2 * number, 2 * number + 1].map(|number| splitmix(*SEED ^ number));
-    let (c, d) = (a as u32, b >> 48);
+    let (c, d) = (a & 0xffff_ffff, b >> 48);
     format!(
         "{c:08x}-{:04x}-4{:03x}-{d:04x}-{:012x}",
         a >> 48,

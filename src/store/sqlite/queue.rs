@@ -83,7 +83,7 @@ impl Queue {
     /// last batch.
     pub(super) fn next(&self, last: usize) -> Option<Turn> {
         let mut waiting = self.lock();
-        while waiting.is_empty() {
+        while waiting.lengths() == [0, 0] {
             if waiting.closed {
                 return None;
             }
@@ -92,7 +92,7 @@ impl Queue {
         }
         let now = waiting.operations.len();
         if last.max(now) >= LARGE && waiting.works.is_empty() && !waiting.closed {
-            waiting.wanted = last + now;
+            waiting.wanted = last.saturating_add(now);
             let waited = self.arrived.wait_timeout(waiting, LINGER);
             (waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
@@ -105,8 +105,7 @@ impl Queue {
 
     /// Returns how many operations and transactions wait.
     pub(super) fn waiting(&self) -> [usize; 2] {
-        let waiting = self.lock();
-        [waiting.operations.len(), waiting.works.len()]
+        self.lock().lengths()
     }
 
     /// Refuses the first that wait: so many operations and so many transactions.
@@ -128,7 +127,8 @@ impl Queue {
         if waiting.closed {
             return Err(StoreError::new("its thread has ended"));
         }
-        if waiting.operations.len() + waiting.works.len() >= CAPACITY {
+        let [operations, works] = waiting.lengths();
+        if operations.saturating_add(works) >= CAPACITY {
             return Err(StoreErrorKind::QueueFull.into());
         }
         Ok(waiting)
@@ -146,7 +146,7 @@ impl Queue {
 }
 
 impl Waiting {
-    fn is_empty(&self) -> bool {
-        self.operations.is_empty() && self.works.is_empty()
+    fn lengths(&self) -> [usize; 2] {
+        [self.operations.len(), self.works.len()]
     }
 }

@@ -2,14 +2,19 @@
 //! also claims each delivery in a store: `cargo bench --bench server`
 //!
 //! The server has one thread and the clients another, on connections that are kept alive. Each
-//! delivery has an id of its own. PostgreSQL and Redis are started here, where they are installed,
-//! and sync each write to the disk, as SQLite does.
+//! delivery has a random id, as Google's have. PostgreSQL and Redis are started here, where they are
+//! installed, and sync each write to the disk, as SQLite does. SQLite and PostgreSQL are measured in
+//! turn with stores that give each operation a commit of its own. `-- sqlite` measures those servers
+//! alone whose name has this in it, beside the one that does nothing.
 
+#[path = "support/random.rs"]
+mod random;
 mod support;
+#[path = "support/unbatched.rs"]
+mod unbatched;
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -36,14 +41,17 @@ use tokio::{
 #[allow(dead_code, reason = "it serves the tests of the stores too")]
 mod servers;
 
+use random::{fill, random_id};
+use rusqlite::Connection;
 use servers::{Server, temporary_path};
 use support::{SECRET, SIZES, body};
+use unbatched::{UnbatchedPostgres, UnbatchedSqlite};
 
 const TIME: Duration = Duration::from_secs(1);
 const TRIES: usize = 4;
 const CONNECTIONS: usize = 64;
-/// Of the next delivery.
-static NUMBER: AtomicU64 = AtomicU64::new(0);
+/// In the tables of SQLite at the beginning.
+const ROWS: usize = 50_000;
 
 fn runtime() -> tokio::runtime::Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -107,8 +115,7 @@ async fn client(address: SocketAddr, begun: Instant) -> u32 {
     let mut answer = vec![0; 1024];
     let mut count = 0;
     while begun.elapsed() < TIME {
-        let id = format!("msg_{:032x}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let sent = signer.sign(id, OffsetDateTime::now_utc(), body.as_str());
+        let sent = signer.sign(random_id(), OffsetDateTime::now_utc(), body.as_str());
         let request = format!(
             "POST /webhook HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
              content-length: {}\r\nwebhook-id: {}\r\nwebhook-timestamp: {}\r\n\
@@ -131,11 +138,9 @@ async fn client(address: SocketAddr, begun: Instant) -> u32 {
     count
 }
 
-/// Requests per second: the best of some tries, since another program on the machine can only take
-/// away.
-fn measure(router: impl FnOnce() -> Router + Send + 'static) -> f64 {
-    let address = serve(router);
-    let once = async || {
+/// Requests per second of each try, of the servers in turn.
+fn measure<const N: usize>(addresses: [SocketAddr; N]) -> [Vec<f64>; N] {
+    let once = async |address| {
         let begun = Instant::now();
         let mut clients = JoinSet::new();
         for _ in 0..CONNECTIONS {
@@ -144,35 +149,90 @@ fn measure(router: impl FnOnce() -> Router + Send + 'static) -> f64 {
         let count: u32 = clients.join_all().await.into_iter().sum();
         f64::from(count) / begun.elapsed().as_secs_f64()
     };
+    let mut rates = [const { Vec::new() }; N];
     runtime().block_on(async {
-        let mut best = 0.0_f64;
         for _ in 0..TRIES {
-            best = best.max(once().await);
+            for (rates, address) in rates.iter_mut().zip(addresses) {
+                rates.push(once(address).await);
+            }
         }
-        best
-    })
+    });
+    rates
+}
+
+/// Shows the best try: another program on the machine can only take away.
+struct Shown {
+    bare: f64,
+    wanted: Option<String>,
+}
+
+impl Shown {
+    fn wants(&self, name: &str) -> bool {
+        let wanted = self.wanted.as_deref();
+        wanted.is_none_or(|wanted| name.contains(wanted))
+    }
+
+    fn rate(&self, name: &str, rates: &[f64]) {
+        let rate = rates.iter().copied().fold(0.0, f64::max);
+        println!(
+            "requests_per_second {name} {rate:.0} of_nothing {:.3}",
+            rate / self.bare
+        );
+    }
+
+    fn alone(&self, name: &str, router: impl FnOnce() -> Router + Send + 'static) {
+        if self.wants(name) {
+            let [rates] = measure([serve(router)]);
+            self.rate(name, &rates);
+        }
+    }
+
+    /// Beside a server whose store does not batch.
+    fn pair(&self, name: &str, [batched, unbatched]: [SocketAddr; 2]) {
+        let [batched, unbatched] = measure([batched, unbatched]);
+        self.rate(name, &batched);
+        self.rate(&format!("{name}_unbatched"), &unbatched);
+        let pairs = batched.iter().zip(&unbatched);
+        let mut ratios: Vec<_> = pairs
+            .map(|(batched, unbatched)| batched / unbatched)
+            .collect();
+        ratios.sort_by(f64::total_cmp);
+        println!(
+            "ratio {name}: {:.2} times (tries {:.2} to {:.2})",
+            ratios[ratios.len() / 2],
+            ratios[0],
+            ratios[ratios.len() - 1],
+        );
+    }
 }
 
 fn main() {
-    let bare = measure(nothing);
-    let show = |name: &str, rate: f64| {
-        println!(
-            "requests_per_second {name} {rate:.0} of_nothing {:.3}",
-            rate / bare
-        );
+    let [bare] = measure([serve(nothing)]);
+    let shown = Shown {
+        bare: bare.iter().copied().fold(0.0, f64::max),
+        wanted: std::env::args().skip(1).find(|word| !word.starts_with('-')),
     };
-    show("nothing", bare);
-    show("v1_verify_event", measure(verifying));
+    shown.rate("nothing", &bare);
+    shown.alone("v1_verify_event", verifying);
     let memory = MemoryStore::with_capacity(usize::MAX);
-    show("memory", measure(|| claiming(memory)));
+    shown.alone("memory", || claiming(memory));
 
-    let path = temporary_path();
-    std::fs::create_dir(&path).unwrap();
-    let sqlite = SqliteStore::open(path.join("deliveries.db")).unwrap();
-    show("sqlite", measure(|| claiming(sqlite)));
-    std::fs::remove_dir_all(path).unwrap();
-
-    if let Some(server) = Server::postgres(true) {
+    if shown.wants("sqlite") {
+        let path = temporary_path();
+        std::fs::create_dir(&path).unwrap();
+        let files = ["batched.db", "unbatched.db"].map(|name| path.join(name));
+        let store = SqliteStore::open(&files[0]).unwrap();
+        let unbatched = UnbatchedSqlite::new(Connection::open(&files[1]).unwrap());
+        for file in &files {
+            fill(file, ROWS);
+        }
+        let servers = [serve(|| claiming(store)), serve(|| claiming(unbatched))];
+        shown.pair("sqlite", servers);
+        std::fs::remove_dir_all(path).unwrap();
+    }
+    if shown.wants("postgres")
+        && let Some(server) = Server::postgres(true)
+    {
         let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port);
         let postgres = PostgresStore::connect(&url).unwrap();
         // The server may be listening, and not ready yet.
@@ -184,12 +244,16 @@ fn main() {
         runtime().block_on(ready);
         // What made its connections is gone.
         let postgres = PostgresStore::connect(&url).unwrap();
-        show("postgres", measure(|| claiming(postgres)));
+        let unbatched = UnbatchedPostgres::new(&url);
+        let servers = [serve(|| claiming(postgres)), serve(|| claiming(unbatched))];
+        shown.pair("postgres", servers);
     }
-    if let Some(server) = Server::redis(false) {
+    if shown.wants("redis")
+        && let Some(server) = Server::redis(false)
+    {
         let url = format!("redis://127.0.0.1:{}/", server.port);
         // It wants a runtime already to be made.
         let redis = move || claiming(RedisStore::connect(&url).unwrap());
-        show("redis", measure(redis));
+        shown.alone("redis", redis);
     }
 }

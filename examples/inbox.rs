@@ -70,13 +70,15 @@ async fn webhook(
     let key = delivery.idempotency_key().into_owned();
     let (payload, retention) = (delivery.payload().to_vec(), delivery.retention());
     // One transaction: known as received, and here to be worked on, or neither.
+    let store = inbox.store.clone();
     let stored = inbox.store.transaction(move |transaction| {
-        let ClaimOutcome::New(claim) = SqliteStore::claim_in(transaction, &key, LEASE)? else {
+        let ClaimOutcome::New(claim) = store.claim_in(transaction, &key, LEASE)? else {
             return Ok(false);
         };
         let insert = "INSERT INTO inbox (key, payload) VALUES (?1, ?2)";
         transaction.execute(insert, params![key, payload])?;
-        SqliteStore::complete_in(transaction, &claim, retention)
+        store.complete_in(transaction, &claim.retain_for(retention))?;
+        Ok::<_, StoreError>(true)
     });
     match stored.await {
         Ok(true) => {
@@ -101,7 +103,7 @@ struct Entry {
 }
 
 /// Takes what is due first, and puts it off to the end of the lease.
-fn take(transaction: &Transaction<'_>) -> rusqlite::Result<Option<Entry>> {
+fn take(transaction: &Transaction<'_>) -> Result<Option<Entry>, StoreError> {
     let take = "
         UPDATE inbox SET attempts = attempts + 1, due_at = unixepoch('subsec') + ?1
         WHERE key = (SELECT key FROM inbox WHERE due_at <= unixepoch('subsec') ORDER BY due_at LIMIT 1)
@@ -113,7 +115,7 @@ fn take(transaction: &Transaction<'_>) -> rusqlite::Result<Option<Entry>> {
             attempts: row.get(2)?,
         })
     });
-    entry.optional()
+    Ok(entry.optional()?)
 }
 
 /// Works on one, if one is due.
@@ -132,8 +134,11 @@ async fn work(inbox: &Inbox, forward: Option<&Forward>) -> Result<bool, StoreErr
         Ok(event) => match process(&key, event, forward).await {
             Ok(()) => {
                 let delete = "DELETE FROM inbox WHERE key = ?1";
-                let done = move |transaction: &Transaction<'_>| transaction.execute(delete, [key]);
-                return inbox.store.transaction(done).await.map(|_| true);
+                let done = move |transaction: &Transaction<'_>| {
+                    transaction.execute(delete, [key])?;
+                    Ok(true)
+                };
+                return inbox.store.transaction(done).await;
             }
             Err(error) => {
                 let wait = Duration::from_millis(100).saturating_mul(1 << attempts.min(20));
@@ -144,12 +149,11 @@ async fn work(inbox: &Inbox, forward: Option<&Forward>) -> Result<bool, StoreErr
     eprintln!("inbox: {key}, attempt {attempts}: {error}");
     let later = move |transaction: &Transaction<'_>| {
         let later = "UPDATE inbox SET due_at = unixepoch('subsec') + ?2, error = ?3 WHERE key = ?1";
-        transaction.execute(
-            later,
-            params![key, wait.map(|wait| wait.as_secs_f64()), error],
-        )
+        let wait = wait.map(|wait| wait.as_secs_f64());
+        transaction.execute(later, params![key, wait, error])?;
+        Ok(true)
     };
-    inbox.store.transaction(later).await.map(|_| true)
+    inbox.store.transaction(later).await
 }
 
 struct Forward {
@@ -197,8 +201,8 @@ async fn run() -> Result<(), BoxError> {
         verifier = verifier.secret(secret);
     }
     let store = SqliteStore::open(env::var("INBOX").unwrap_or_else(|_| "inbox.db".into()))?;
-    let create = |transaction: &Transaction<'_>| transaction.execute_batch(SCHEMA);
-    store.transaction(create).await?;
+    let create = |transaction: &Transaction<'_>| Ok(transaction.execute_batch(SCHEMA)?);
+    store.transaction::<_, StoreError>(create).await?;
     let inbox = Arc::new(Inbox {
         verifier: verifier.build()?,
         store,

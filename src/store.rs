@@ -258,6 +258,16 @@ impl StoreError {
         }
     }
 
+    /// Returns the same error for another caller of the same commit, with the text of its cause.
+    #[cfg(feature = "sqlite")]
+    fn copy(&self) -> Self {
+        let source = self.source.as_ref();
+        Self {
+            kind: self.kind,
+            source: source.map(|source| source.to_string().into()),
+        }
+    }
+
     /// Returns the kind of the error.
     #[must_use]
     pub const fn kind(&self) -> StoreErrorKind {

@@ -1,347 +1,393 @@
-use std::{fmt, path::Path, sync::Arc, time::Duration};
-
-use rusqlite::{
-    Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params,
-};
-use tokio::{sync::Mutex, task::spawn_blocking, time::timeout};
-
-use crate::clock::{Clock, milliseconds};
-
-use super::{
-    Claim, ClaimOutcome, IdempotencyStore, KEEP, StoreError, StoreFuture, bounded, fencing_token,
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
-/// `held_until` is the end of the lease, `forget_at` that of the retention, in Unix milliseconds. The row
-/// of a claim that was not completed outlives its lease, so that the next fencing token is larger even
-/// if the clock has stepped back.
-const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS gemini_webhook_deliveries (
-        key TEXT PRIMARY KEY,
-        fencing_token INTEGER NOT NULL,
-        done INTEGER NOT NULL,
-        held_until INTEGER NOT NULL,
-        forget_at INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS gemini_webhook_deliveries_forget_at
-        ON gemini_webhook_deliveries (forget_at);
-";
+use rusqlite::{ErrorCode, Transaction};
+
+use self::{
+    ledger::{Ledger, Sweep},
+    promise::{Reply, promise},
+    queue::{Operation, Queue},
+};
+use super::{Claim, ClaimOutcome, IdempotencyStore, StoreError, StoreErrorKind, StoreFuture};
+use crate::clock::Clock;
+
+mod file;
+mod guard;
+mod ledger;
+mod promise;
+mod queue;
+#[macro_use]
+mod sql;
+#[cfg(test)]
+mod tests;
+mod transaction;
+mod writer;
+
+use file::File;
 
 /// Remembers in an SQLite database: for one machine, in any number of processes.
 ///
 /// What it has answered survives `kill -9` and a power failure: the write-ahead log is synced with
-/// each transaction. It has a table of its own, `gemini_webhook_deliveries`, which may be beside
-/// yours in one file, and which [`open`](Self::open) creates. Keys that need no longer be
-/// remembered go two at a time, with each claim.
+/// each commit. It has a table of its own, `gemini_webhook_deliveries`, which may be beside yours in
+/// one file, and which [`open`](Self::open) creates. Each claim looks at four rows and removes those
+/// that need no longer be remembered.
 ///
-/// Calls have to be made in a Tokio runtime, and wait at most 10 s for the database. Clones share
-/// one connection.
+/// A thread of its own does the work, so that any async executor will do. Claims, completions and
+/// releases that arrive while a commit is under way share the next one. At most 4,096 calls wait; one
+/// more fails with [`StoreErrorKind::QueueFull`]. A call waits for other processes that hold the
+/// database's lock, at most for about 10 s, after which it fails with [`StoreErrorKind::TimedOut`]. A
+/// call whose future is dropped after its first poll takes place all the same. Clones share the
+/// thread. When the last is dropped, that waits until what was accepted is done and the database is
+/// closed.
 ///
 /// # Effects in the same transaction
 ///
-/// [`transaction`](Self::transaction), [`claim_in`](Self::claim_in) and
-/// [`complete_in`](Self::complete_in) let a delivery's effect in this database happen exactly once,
-/// whenever the process dies.
+/// [`complete_with`](Self::complete_with) lets a delivery's effect in this database happen exactly
+/// once, whenever the process dies.
 ///
 /// ```
-/// # use std::time::Duration;
-/// # use gemini_webhooks::store::StoreError;
-/// use gemini_webhooks::store::{ClaimOutcome, SqliteStore};
+/// use gemini_webhooks::{
+///     Receiver,
+///     receiver::{HandlerError, Received},
+///     store::{SqliteStore, StoreError},
+/// };
 ///
-/// # async fn example(store: SqliteStore, key: String, payload: Vec<u8>, retention: Duration) -> Result<(), StoreError> {
-/// let stored = store
-///     .transaction(move |transaction| {
-///         let outcome = SqliteStore::claim_in(transaction, &key, Duration::from_secs(60))?;
-///         let ClaimOutcome::New(claim) = outcome else { return Ok(false) };
-///         transaction.execute("INSERT INTO inbox (payload) VALUES (?1)", [&payload])?;
-///         SqliteStore::complete_in(transaction, &claim, retention)
-///     })
-///     .await?;
-/// # Ok(())
+/// # async fn example(receiver: Receiver, store: SqliteStore, parts: http::request::Parts, body: Vec<u8>) {
+/// let reply = receiver.handle(&parts, &body, async |received: Received<'_>| {
+///     let payload = received.delivery().payload().to_vec();
+///     let recorded = store.complete_with(received.claim(), move |transaction| {
+///         transaction.execute("INSERT INTO payloads (payload) VALUES (?1)", [&payload])?;
+///         Ok::<_, StoreError>(())
+///     });
+///     recorded.await?;
+///     Ok::<_, HandlerError>(())
+/// });
+/// # let _ = reply.await;
 /// # }
 /// ```
+///
+/// For transactions over a connection of your own there are [`claim_in`](Self::claim_in) and
+/// [`complete_in`](Self::complete_in), and for those of other crates the statements
+/// [`CLAIM_SQL`](Self::CLAIM_SQL) and [`COMPLETE_SQL`](Self::COMPLETE_SQL).
 #[derive(Clone)]
 pub struct SqliteStore {
-    connection: Arc<Mutex<Connection>>,
+    shared: Arc<Shared>,
     clock: Clock,
+    limit: Duration,
+}
+
+struct Shared {
+    queue: Arc<Queue>,
+    sweep: Arc<Sweep>,
+    file: Option<File>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Waits for what was accepted.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.queue.close();
+        if let Some(thread) = self.thread.take() {
+            // The last clone may have been a part of a transaction's work.
+            if thread.thread().id() != thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+    }
 }
 
 impl SqliteStore {
-    /// How long a call waits for other processes, and as long again for other callers in this one.
-    const PATIENCE: Duration = Duration::from_secs(5);
+    /// The time that the work of a transaction may take by default: 10 s.
+    pub const DEFAULT_TRANSACTION_LIMIT: Duration = Duration::from_secs(10);
+
+    /// The statement of [`claim`](IdempotencyStore::claim), for transactions over other clients of
+    /// SQLite. Begin them with `BEGIN IMMEDIATE`.
+    ///
+    /// Parameters: `?1` the key, `?2` the time now in Unix milliseconds, `?3` the lease in milliseconds.
+    /// Returns a row with the fencing token for [`Claim::new`], and no row if the key is done or
+    /// another's.
+    ///
+    /// ```sql
+    #[doc = claim_sql!()]
+    /// ```
+    pub const CLAIM_SQL: &'static str = sql::CLAIM;
+
+    /// The statement of [`complete`](IdempotencyStore::complete), for transactions over other clients of
+    /// SQLite.
+    ///
+    /// Parameters: `?1` the claim's key, `?2` its fencing token, `?3` the time now in Unix milliseconds,
+    /// `?4` the retention in milliseconds. If it changes no row, the lease was lost: roll back. After
+    /// the commit, call [`Claim::mark_completed`].
+    ///
+    /// ```sql
+    #[doc = complete_sql!()]
+    /// ```
+    pub const COMPLETE_SQL: &'static str = sql::COMPLETE;
 
     /// Opens the database in this file, and creates file and table where they are missing. The
-    /// folder has to be there, on a local disk: a write-ahead log does not work over a network.
+    /// folder has to exist, on a local disk: a write-ahead log does not work over a network.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] where the file can't be opened, or is not an SQLite database.
+    /// [`StoreErrorKind::Configuration`] if the file can't be opened or written, is not an SQLite
+    /// database, or has another table of that name; [`StoreErrorKind::TimedOut`] if another process
+    /// holds its lock.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        let connection = Connection::open(path).map_err(StoreError::new)?;
-        let clock = Clock::default();
-        let deadline = clock.instant().checked_add(Self::PATIENCE);
-        // For some locks SQLite does not wait, as that of the change to a write-ahead log: where
-        // several processes open a new file, all but one find it busy.
-        while let Err(error) = prepare(&connection) {
-            let busy = error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
-            if !busy || deadline.is_none_or(|deadline| clock.instant() >= deadline) {
-                return Err(StoreError::new(error));
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let (queue, sweep) = (Arc::<Queue>::default(), Arc::<Sweep>::default());
+        let path: PathBuf = path.as_ref().to_owned();
+        let thread = writer::start(path.clone(), Arc::clone(&queue), Arc::clone(&sweep))?;
+        let shared = Shared {
+            queue,
+            sweep,
+            file: File::at(&path),
+            thread: Some(thread),
+        };
         Ok(Self {
-            connection: Arc::new(Mutex::new(connection)),
-            clock,
+            shared: Arc::new(shared),
+            clock: Clock::default(),
+            limit: Self::DEFAULT_TRANSACTION_LIMIT,
         })
     }
 
-    /// Sets the clock.
+    /// Sets the clock of this clone.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
     }
 
-    /// Runs `work` in a transaction, which is committed if it gives `Ok`. It is on a thread of its
-    /// own and may block, but everybody else waits.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] with the error of `work`, or where the database is busy or fails. Then
-    /// nothing has happened, except that what a commit fails with may leave open whether it did.
-    pub async fn transaction<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let connection = Arc::clone(&self.connection).lock_owned();
-        let mut connection = timeout(Self::PATIENCE, connection)
-            .await
-            .map_err(|_| StoreError::new("too many calls are waiting for it"))?;
-        let done = spawn_blocking(move || {
-            // Immediate: it waits for its turn now, and can't find later that it has to start anew.
-            let behavior = TransactionBehavior::Immediate;
-            let transaction = connection.transaction_with_behavior(behavior)?;
-            let value = work(&transaction)?;
-            transaction.commit()?;
-            Ok::<_, rusqlite::Error>(value)
-        });
-        // `work` may panic: the transaction is rolled back, and the connection goes on.
-        let done = done.await.map_err(StoreError::new)?;
-        done.map_err(StoreError::new)
+    /// Sets the time that the work of a transaction of this clone may take.
+    #[must_use]
+    pub fn transaction_limit(self, limit: Duration) -> Self {
+        Self { limit, ..self }
     }
 
-    /// [`claim`](IdempotencyStore::claim) as a part of a transaction on the store's database.
+    /// Does `work` and completes the claim, for its [`retention`](Claim::retention), in one transaction.
+    /// [`Receiver`](crate::Receiver) then does not complete it again.
+    ///
+    /// `work` runs as in [`transaction`](Self::transaction).
     ///
     /// # Errors
     ///
-    /// Those of SQLite.
+    /// [`StoreErrorKind::LeaseLost`] if another claim holds the key or has completed it: `work` was not
+    /// called. The error of `work`, and those of [`transaction`](Self::transaction): nothing was
+    /// committed, and the claim is still held.
+    pub async fn complete_with<T, E>(
+        &self,
+        claim: &Claim,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (clock, completed) = (self.clock.clone(), claim.clone());
+        let work = move |transaction: &Transaction<'_>| {
+            complete_in(transaction, &clock, &completed)?;
+            work(transaction)
+        };
+        let claim = claim.clone();
+        self.run(work, move || claim.mark_completed()).await
+    }
+
+    /// Does `work` in a transaction, which is committed if it returns `Ok`. It runs on the store's
+    /// thread and may block, but everybody else waits.
+    ///
+    /// Its statements can't end the transaction, attach databases or change the connection; savepoints
+    /// and the pragmas of schema migrations, such as `user_version`, are allowed. After the
+    /// [limit](Self::transaction_limit) they are interrupted, and nothing is committed.
+    ///
+    /// # Errors
+    ///
+    /// The error of `work`; a [`StoreError`] if it panics or takes too long, or if the database is locked
+    /// or fails. Nothing was committed, except that a commit that fails may leave open whether it was.
+    pub async fn transaction<T, E>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.run(work, || ()).await
+    }
+
+    /// Calls `committed` once `work` is committed.
+    async fn run<T, E>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+        committed: impl FnOnce() + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (reply, answer) = promise();
+        let (clock, limit) = (self.clock.clone(), self.limit);
+        self.shared.queue.work(Box::new(move |begun| {
+            let result = match begun {
+                Ok((transaction, guard)) => {
+                    transaction::run(transaction, guard, (&clock, limit), work)
+                }
+                Err(error) => Err(error.into()),
+            };
+            if result.is_ok() {
+                committed();
+            }
+            reply.send(result);
+        }))?;
+        answer.await.unwrap_or_else(|| Err(ended().into()))
+    }
+
+    /// [`claim`](IdempotencyStore::claim) as a part of a transaction on the store's database, over any
+    /// connection, by the store's clock. Begin it with
+    /// [`Immediate`](rusqlite::TransactionBehavior::Immediate): it then can't fail because another
+    /// connection has written since it began.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] with that of SQLite.
     pub fn claim_in(
+        &self,
         transaction: &Transaction<'_>,
         key: &str,
         lease: Duration,
-    ) -> rusqlite::Result<ClaimOutcome> {
-        claim(transaction, &Clock::default(), key, lease)
+    ) -> Result<ClaimOutcome, StoreError> {
+        ledger::claim(transaction, &self.shared.sweep, &self.clock, key, lease)
     }
 
-    /// [`complete`](IdempotencyStore::complete) as a part of a transaction on the store's database,
-    /// over any connection. Where it gives false, roll back: another has handled the delivery.
+    /// [`complete`](IdempotencyStore::complete) as a part of a transaction on the store's database, over
+    /// any connection, by the store's clock and for the claim's [`retention`](Claim::retention). After
+    /// the commit, call [`Claim::mark_completed`], so that [`Receiver`](crate::Receiver) does not
+    /// complete it again.
     ///
     /// # Errors
     ///
-    /// Those of SQLite.
+    /// [`StoreErrorKind::LeaseLost`] if another claim holds the key or has completed it: do not commit.
+    /// [`StoreError`] with that of SQLite.
     pub fn complete_in(
+        &self,
         transaction: &Transaction<'_>,
         claim: &Claim,
-        retention: Duration,
-    ) -> rusqlite::Result<bool> {
-        complete(transaction, &Clock::default(), claim, retention)
+    ) -> Result<(), StoreError> {
+        complete_in(transaction, &self.clock, claim)
     }
+
+    /// Lets the thread do an operation of the crate's own, which may share its commit.
+    fn operate<T: Send + 'static>(
+        &self,
+        apply: impl FnMut(&Ledger<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> StoreFuture<'_, T> {
+        Box::pin(async move {
+            let (reply, answer) = promise();
+            self.shared.queue.operation(Box::new(Queued {
+                apply,
+                value: None,
+                reply,
+            }))?;
+            answer.await.unwrap_or_else(|| Err(ended()))
+        })
+    }
+}
+
+fn complete_in(
+    transaction: &Transaction<'_>,
+    clock: &Clock,
+    claim: &Claim,
+) -> Result<(), StoreError> {
+    if ledger::complete(transaction, clock, claim, claim.retention())? {
+        Ok(())
+    } else {
+        Err(StoreErrorKind::LeaseLost.into())
+    }
+}
+
+fn ended() -> StoreError {
+    StoreError::new("its thread has ended")
 }
 
 impl IdempotencyStore for SqliteStore {
     fn claim<'a>(&'a self, key: &'a str, lease: Duration) -> StoreFuture<'a, ClaimOutcome> {
-        let (key, clock) = (key.to_owned(), self.clock.clone());
-        Box::pin(self.transaction(move |transaction| claim(transaction, &clock, &key, lease)))
+        let (key, clock) = (Arc::<str>::from(key), self.clock.clone());
+        self.operate(move |ledger| ledger.claim(&clock, &key, lease))
     }
 
     fn complete<'a>(&'a self, claim: &'a Claim, retention: Duration) -> StoreFuture<'a, bool> {
         let (claim, clock) = (claim.clone(), self.clock.clone());
-        Box::pin(
-            self.transaction(move |transaction| complete(transaction, &clock, &claim, retention)),
-        )
+        self.operate(move |ledger| ledger::complete(ledger.connection, &clock, &claim, retention))
     }
 
     fn release<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, ()> {
         let claim = claim.clone();
-        Box::pin(self.transaction(move |transaction| {
-            // The row stays until it is forgotten, so that the next token is larger even where the
-            // clock has not moved on. The lease ended long ago, so that it stays ended even if the
-            // clock steps back.
-            transaction
-                .prepare_cached(
-                    "UPDATE gemini_webhook_deliveries SET held_until = 0
-                     WHERE key = ?1 AND fencing_token = ?2 AND NOT done",
-                )?
-                .execute(params![claim.key(), claim.fencing_token()])?;
-            Ok(())
-        }))
+        self.operate(move |ledger| ledger::release(ledger.connection, &claim))
     }
 
+    /// Also fails if the file was deleted or replaced, if the table is missing, and if another process
+    /// holds the database's lock. Does not write.
     fn check(&self) -> StoreFuture<'_, ()> {
-        Box::pin(self.transaction(|transaction| {
-            transaction
-                .prepare_cached("SELECT count(*) FROM gemini_webhook_deliveries LIMIT 0")?
-                .query_row([], |_| Ok(()))
-                .optional()
-                .map(drop)
-        }))
+        Box::pin(async move {
+            if let Some(file) = &self.shared.file {
+                file.check()?;
+            }
+            self.operate(|ledger| ledger::check(ledger.connection))
+                .await
+        })
+    }
+}
+
+/// An operation with its caller.
+struct Queued<T, A> {
+    apply: A,
+    value: Option<T>,
+    reply: Reply<Result<T, StoreError>>,
+}
+
+impl<T, A> Operation for Queued<T, A>
+where
+    T: Send,
+    A: FnMut(&Ledger<'_>) -> Result<T, StoreError> + Send,
+{
+    fn apply(&mut self, ledger: &Ledger<'_>) -> Result<(), StoreError> {
+        self.value = Some((self.apply)(ledger)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+        let Self { value, reply, .. } = *self;
+        reply.send(committed.and_then(|()| value.ok_or_else(ended)));
+    }
+}
+
+/// By its kind: [`TimedOut`](StoreErrorKind::TimedOut) where another process holds a lock or a
+/// statement was interrupted, [`Configuration`](StoreErrorKind::Configuration) where the file can't be
+/// opened or written, or is no database.
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        let kind = match error.sqlite_error_code() {
+            Some(
+                ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::OperationInterrupted,
+            ) => StoreErrorKind::TimedOut,
+            Some(
+                ErrorCode::CannotOpen
+                | ErrorCode::NotADatabase
+                | ErrorCode::PermissionDenied
+                | ErrorCode::ReadOnly,
+            ) => StoreErrorKind::Configuration,
+            _ => StoreErrorKind::Unavailable,
+        };
+        Self::with_source(kind, error)
     }
 }
 
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteStore").finish_non_exhaustive()
-    }
-}
-
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(SqliteStore::PATIENCE)?;
-    connection.pragma_update(None, "journal_mode", "wal")?;
-    connection.pragma_update(None, "synchronous", "full")?;
-    connection.execute_batch(SCHEMA)
-}
-
-fn claim(
-    transaction: &Transaction<'_>,
-    clock: &Clock,
-    key: &str,
-    lease: Duration,
-) -> rusqlite::Result<ClaimOutcome> {
-    let now = now(clock);
-    let claimed = transaction
-        .prepare_cached(
-            "INSERT INTO gemini_webhook_deliveries
-                 (key, fencing_token, done, held_until, forget_at)
-             VALUES (?1, ?2, 0, ?3, ?4)
-             ON CONFLICT (key) DO UPDATE SET
-                 fencing_token = max(excluded.fencing_token, fencing_token + 1),
-                 done = 0,
-                 held_until = excluded.held_until,
-                 forget_at = excluded.forget_at
-             WHERE forget_at <= ?5 OR (NOT done AND held_until <= ?5)
-             RETURNING fencing_token",
-        )?
-        .query_row(
-            params![
-                key,
-                fencing_token(clock, 0),
-                after(now, lease),
-                after(now, lease.saturating_add(KEEP)),
-                now
-            ],
-            |row| row.get(0),
-        )
-        .optional()?;
-    if let Some(fencing_token) = claimed {
-        forget(transaction, now)?;
-        return Ok(ClaimOutcome::New(Claim::new(key, fencing_token)));
-    }
-    transaction
-        .prepare_cached("SELECT done, held_until FROM gemini_webhook_deliveries WHERE key = ?1")?
-        .query_row([key], |row| {
-            Ok(if row.get(0)? {
-                ClaimOutcome::Done
-            } else {
-                let remaining = row.get::<_, i64>(1)?.saturating_sub(now);
-                let remaining = Duration::from_millis(remaining.unsigned_abs());
-                ClaimOutcome::InFlight { remaining }
-            })
-        })
-}
-
-fn complete(
-    transaction: &Transaction<'_>,
-    clock: &Clock,
-    claim: &Claim,
-    retention: Duration,
-) -> rusqlite::Result<bool> {
-    let now = now(clock);
-    let changed = transaction
-        .prepare_cached(
-            "INSERT INTO gemini_webhook_deliveries
-                 (key, fencing_token, done, held_until, forget_at)
-             VALUES (?1, ?2, 1, ?4, ?3)
-             ON CONFLICT (key) DO UPDATE SET
-                 fencing_token = excluded.fencing_token,
-                 done = 1,
-                 forget_at = max(excluded.forget_at, forget_at)
-             WHERE fencing_token = excluded.fencing_token
-                 OR forget_at <= ?4 OR (NOT done AND held_until <= ?4)",
-        )?
-        .execute(params![
-            claim.key(),
-            claim.fencing_token(),
-            after(now, retention),
-            now
-        ])?;
-    Ok(changed == 1)
-}
-
-/// Removes at most two expired keys per call, so that cleanup keeps up and no caller waits for it.
-fn forget(transaction: &Transaction<'_>, now: i64) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached(
-            "DELETE FROM gemini_webhook_deliveries WHERE key IN (
-                 SELECT key FROM gemini_webhook_deliveries WHERE forget_at <= ?1
-                 ORDER BY forget_at LIMIT 2)",
-        )?
-        .execute([now])?;
-    Ok(())
-}
-
-/// In Unix milliseconds, by the clock of the machine that all users of the file share.
-fn now(clock: &Clock) -> i64 {
-    milliseconds(clock.since_epoch())
-}
-
-fn after(now: i64, time: Duration) -> i64 {
-    now.saturating_add(milliseconds(bounded(time)))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn each_operation_is_one_transaction() {
-        const MINUTE: Duration = Duration::from_secs(60);
-        let store = SqliteStore::open(":memory:").unwrap();
-        let commits = Arc::new(AtomicU32::new(0));
-        let counted = Arc::clone(&commits);
-        let count = move || {
-            counted.fetch_add(1, Ordering::SeqCst);
-            false
-        };
-        store
-            .connection
-            .lock()
-            .await
-            .commit_hook(Some(count))
-            .unwrap();
-        let since_last = || commits.swap(0, Ordering::SeqCst);
-
-        let ClaimOutcome::New(claim) = store.claim("a", MINUTE).await.unwrap() else {
-            panic!("it is new");
-        };
-        assert_eq!(since_last(), 1);
-        assert!(store.complete(&claim, MINUTE).await.unwrap());
-        assert_eq!(since_last(), 1);
-        let ClaimOutcome::New(claim) = store.claim("b", MINUTE).await.unwrap() else {
-            panic!("it is new");
-        };
-        assert_eq!(since_last(), 1);
-        store.release(&claim).await.unwrap();
-        assert_eq!(since_last(), 1);
     }
 }

@@ -58,6 +58,23 @@ impl Drop for File {
     }
 }
 
+/// The commits in the write-ahead log of an SQLite database since its last checkpoint.
+pub(crate) fn commits(file: &File) -> usize {
+    const HEADER: usize = 32;
+    const FRAME_HEADER: usize = 24;
+    const PAGE: usize = 4096;
+    let mut path = file.0.clone().into_os_string();
+    path.push("-wal");
+    let log = std::fs::read(path).unwrap();
+    let Some((header, frames)) = log.split_at_checked(HEADER) else {
+        return 0;
+    };
+    let frames = frames.chunks_exact(FRAME_HEADER + PAGE);
+    // Frames of an earlier round have another salt. A commit's last frame has the database's size.
+    let current = frames.take_while(|frame| frame[8..16] == header[16..24]);
+    current.filter(|frame| frame[4..8] != [0; 4]).count()
+}
+
 impl Fixture {
     /// One of each store, without those whose server is not installed.
     pub(crate) async fn all() -> Vec<Self> {
@@ -67,10 +84,16 @@ impl Fixture {
         all
     }
 
-    /// Those that several processes can share.
+    /// Those that several processes can share. `STORE=sqlite` leaves one of them.
     pub(crate) async fn shared() -> Vec<Self> {
+        let wanted = std::env::var("STORE");
         let mut shared = Self::all().await;
-        shared.retain(|fixture| !matches!(fixture.place, Place::Memory));
+        shared.retain(|fixture| {
+            !matches!(fixture.place, Place::Memory)
+                && wanted
+                    .as_ref()
+                    .map_or(true, |wanted| wanted == fixture.name)
+        });
         shared
     }
 

@@ -5,11 +5,14 @@
     reason = "a panic is a failed test"
 )]
 
+mod batches;
 mod behaviours;
+mod file;
 mod fixture;
 mod forgetful;
 mod outages;
 mod processes;
 mod receiving;
 mod servers;
+mod transactions;
 mod worker;

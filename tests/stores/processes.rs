@@ -1,7 +1,7 @@
 //! Processes that are killed, and several that share a store.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::Path,
     process::Stdio,
     sync::{
@@ -14,6 +14,7 @@ use std::{
 use axum::http::{HeaderMap, StatusCode};
 use gemini_webhooks::{
     Secret,
+    store::ClaimOutcome,
     testing::{SignedDelivery, Signer},
 };
 use serde_json::Value;
@@ -51,11 +52,12 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(fixture: &Fixture, first: usize, count: usize) -> Self {
+    fn start(fixture: &Fixture, numbers: impl Iterator<Item = usize>, tasks: usize) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "worker::worker", "--nocapture"]);
         let (url, namespace) = (fixture.url(), &fixture.namespace);
-        let arguments = format!("{url}\n{namespace}\n{first}\n{count}");
+        let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
+        let arguments = format!("{url}\n{namespace}\n{}\n{tasks}", numbers.join(" "));
         command.env(worker::ARGUMENTS, arguments);
         // The standard output is the harness's.
         command.stdout(Stdio::null()).stderr(Stdio::piped());
@@ -64,17 +66,38 @@ impl Worker {
         Self { child, lines }
     }
 
-    /// The id of the next delivery whose handler begins; `None` once the process has ended.
-    async fn begun(&mut self) -> Option<String> {
+    /// What it says next; `None` once the process has ended.
+    async fn next(&mut self) -> Option<Said> {
         loop {
             let line = timeout(PATIENCE, self.lines.next_line()).await;
-            let line = line.unwrap().unwrap()?;
+            let line = line.expect("it goes on").unwrap()?;
             if let Some(id) = line.strip_prefix(worker::BEGUN) {
-                return Some(id.to_owned());
+                return Some(Said::Begun(id.to_owned()));
+            }
+            if let Some(id) = line.strip_prefix(worker::PROCESSED) {
+                return Some(Said::Processed(id.to_owned()));
+            }
+            if let Some(times) = line.strip_prefix(worker::TIMES) {
+                return Some(Said::Times(times.to_owned()));
             }
             eprintln!("worker: {line}");
         }
     }
+
+    /// The id of the next delivery whose handler begins; `None` once the process has ended.
+    async fn begun(&mut self) -> Option<String> {
+        loop {
+            if let Said::Begun(id) = self.next().await? {
+                return Some(id);
+            }
+        }
+    }
+}
+
+enum Said {
+    Begun(String),
+    Processed(String),
+    Times(String),
 }
 
 /// The example, and the address it listens on.
@@ -210,16 +233,21 @@ async fn effects(fixture: &Fixture) -> Vec<String> {
     }
 }
 
+/// More by hand: `KILLS=300` and `DELIVERIES=20000`.
+fn number(variable: &str, otherwise: usize) -> usize {
+    std::env::var(variable).map_or(otherwise, |number| number.parse().unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_each_delivery_is_completed_exactly_once() {
-    const KILLS: usize = 300;
-    const COUNT: usize = 1500;
+    let kills = number("KILLS", 30);
+    let count = 5 * kills;
     for fixture in Fixture::shared().await {
         let name = fixture.name;
         create_effects(&fixture).await;
         let mut begun: HashMap<String, u32> = HashMap::new();
-        for kill in 0..KILLS {
-            let mut worker = Worker::start(&fixture, kill * COUNT / KILLS, COUNT);
+        for kill in 0..kills {
+            let mut worker = Worker::start(&fixture, (5 * kill..count).chain(0..5 * kill), 1);
             for _ in 0..=kill % 4 {
                 let id = worker.begun().await;
                 let id = id.unwrap_or_else(|| panic!("{name}: the worker ends by itself"));
@@ -230,9 +258,9 @@ async fn killed_at_any_moment_each_delivery_is_completed_exactly_once() {
         }
         let killed = Instant::now();
         let half_done = effects(&fixture).await.len();
-        assert!(half_done < COUNT, "{name}: nothing is left to be retried");
+        assert!(half_done < count, "{name}: nothing is left to be retried");
 
-        let mut worker = Worker::start(&fixture, 0, COUNT);
+        let mut worker = Worker::start(&fixture, 0..count, 1);
         while let Some(id) = worker.begun().await {
             *begun.entry(id).or_default() += 1;
         }
@@ -240,18 +268,126 @@ async fn killed_at_any_moment_each_delivery_is_completed_exactly_once() {
 
         let mut done = effects(&fixture).await;
         done.sort_unstable();
-        let mut expected: Vec<String> = (0..COUNT).map(|number| format!("msg_{number}")).collect();
+        let mut expected: Vec<String> = (0..count).map(|number| format!("msg_{number}")).collect();
         expected.sort_unstable();
         assert_eq!(done, expected, "{name}");
         let again = begun.values().filter(|begun| **begun > 1).count();
         assert!(
-            again > KILLS / 10,
+            again > kills / 10,
             "{name}: {again} handlers were killed in the middle"
         );
         println!(
-            "{name}: {KILLS} kills, {again} of them before the effect, the rest took {:?}",
+            "{name}: {kills} kills, {again} of them before the effect, the rest took {:?}",
             killed.elapsed()
         );
+    }
+}
+
+/// What was acknowledged by processes that were killed.
+#[derive(Default)]
+struct Acknowledged(HashSet<String>);
+
+impl Acknowledged {
+    /// Reads what the worker said to its end, or so many lines.
+    async fn listen(&mut self, worker: &mut Worker, name: &str, lines: usize) {
+        for _ in 0..lines {
+            match worker.next().await {
+                Some(Said::Processed(id)) => {
+                    assert!(self.0.insert(id.clone()), "{name}: {id} twice");
+                }
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+}
+
+/// Many at once, so that completions share commits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_under_load_nothing_acknowledged_is_lost_and_nothing_happens_twice() {
+    const TASKS: usize = 32;
+    let kills = number("KILLS", 30);
+    for fixture in Fixture::shared().await {
+        let name = fixture.name;
+        create_effects(&fixture).await;
+        let (mut acknowledged, mut checked) = (Acknowledged::default(), HashSet::new());
+        let count = 40 * kills;
+        for kill in 0..kills {
+            // What is new, and what the last have left behind.
+            let first = (40 * kill).saturating_sub(200);
+            let mut worker = Worker::start(&fixture, first..(40 * kill + 400).min(count), TASKS);
+            let lines = 10 + kill * 7919 % 90;
+            acknowledged.listen(&mut worker, name, lines).await;
+            tokio::time::sleep(Duration::from_micros((kill * 104_729 % 5000) as u64)).await;
+            worker.child.kill().await.unwrap();
+            acknowledged.listen(&mut worker, name, usize::MAX).await;
+            for id in acknowledged.0.difference(&checked) {
+                let outcome = fixture.store.claim(&fixture.key(id), PATIENCE).await;
+                assert_eq!(outcome.unwrap(), ClaimOutcome::Done, "{name}: {id} is lost");
+            }
+            checked.clone_from(&acknowledged.0);
+        }
+        let killed = acknowledged.0.len();
+        let mut worker = Worker::start(&fixture, 0..count, TASKS);
+        acknowledged.listen(&mut worker, name, usize::MAX).await;
+        assert!(worker.child.wait().await.unwrap().success(), "{name}");
+        for number in 0..count {
+            let key = fixture.key(&format!("msg_{number}"));
+            let outcome = fixture.store.claim(&key, PATIENCE).await.unwrap();
+            assert_eq!(outcome, ClaimOutcome::Done, "{name}: {number}");
+        }
+        let mut done = effects(&fixture).await;
+        done.sort_unstable();
+        let odd = (0..count).filter(|number| number % 2 == 1);
+        let mut expected: Vec<String> = odd.map(|number| format!("msg_{number}")).collect();
+        expected.sort_unstable();
+        assert_eq!(done, expected, "{name}");
+        println!("{name}: {kills} kills, {killed} of {count} acknowledged before the last");
+    }
+}
+
+/// Each handles all deliveries, one from each end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_that_share_a_store_handle_each_delivery_once_and_neither_starves() {
+    const TASKS: usize = 16;
+    let count = number("DELIVERIES", 1000);
+    for fixture in Fixture::shared().await {
+        let name = fixture.name;
+        create_effects(&fixture).await;
+        let workers = [
+            Worker::start(&fixture, 0..count, TASKS),
+            Worker::start(&fixture, (0..count).rev(), TASKS),
+        ];
+        let running = workers.map(|mut worker| {
+            tokio::spawn(async move {
+                let (mut processed, mut times) = (Vec::new(), String::new());
+                while let Some(said) = worker.next().await {
+                    match said {
+                        Said::Processed(id) => processed.push(id),
+                        Said::Times(said) => times = said,
+                        Said::Begun(_) => {}
+                    }
+                }
+                assert!(worker.child.wait().await.unwrap().success());
+                (processed, times)
+            })
+        });
+        let mut all = HashSet::new();
+        for worker in running {
+            let (processed, times) = worker.await.unwrap();
+            let p99: u64 = times.split(' ').nth(1).unwrap().parse().unwrap();
+            println!(
+                "{name}: {} of {count} processed, p50, p99 and longest {times} us",
+                processed.len()
+            );
+            assert!(p99 < 2_000_000, "{name}: {times}");
+            assert!(processed.len() > count / 10, "{name}: {}", processed.len());
+            for id in processed {
+                assert!(all.insert(id.clone()), "{name}: {id} twice");
+            }
+        }
+        assert_eq!(all.len(), count, "{name}");
+        assert_eq!(effects(&fixture).await.len(), count / 2, "{name}");
     }
 }
 

@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use crate::{
-    fixture::{Fixture, Place, chain, client, signed},
+    fixture::{Fixture, Place, client, signed},
     forgetful::Forgetful,
 };
 
@@ -427,61 +427,6 @@ async fn more_retention_than_the_least_is_kept() {
         let reply = handle(&receiver, &sent, &count).await;
         assert_eq!(answer(&reply), PROCESSED, "{}", fixture.name);
     }
-}
-
-#[tokio::test]
-async fn a_handler_completes_in_the_transaction_of_its_effect() {
-    let fixture = Fixture::sqlite();
-    let Place::Sqlite(file) = &fixture.place else {
-        unreachable!()
-    };
-    let store = SqliteStore::open(&file.0).unwrap();
-    let create = |transaction: &rusqlite::Transaction<'_>| {
-        transaction.execute_batch("CREATE TABLE effects (id TEXT)")
-    };
-    store.transaction(create).await.unwrap();
-    let receiver = fixture.receiver();
-    let sent = fixture.signed("msg_1");
-    for expected in [(500, "failed"), PROCESSED, DUPLICATE] {
-        let fails = expected.0 == 500;
-        let store = store.clone();
-        let handler = |received: Received<'_>| {
-            let (claim, delivery) = (received.claim().clone(), received.delivery());
-            let (id, retention) = (delivery.id().to_owned(), delivery.retention());
-            async move {
-                let work = move |transaction: &rusqlite::Transaction<'_>| {
-                    transaction.execute("INSERT INTO effects VALUES (?1)", [id])?;
-                    assert!(SqliteStore::complete_in(transaction, &claim, retention)?);
-                    if fails {
-                        return Err(rusqlite::Error::QueryReturnedNoRows);
-                    }
-                    Ok(())
-                };
-                store.transaction(work).await
-            }
-        };
-        let reply = receiver.handle(&sent, &sent.body, handler).await;
-        assert_eq!(answer(&reply), expected);
-    }
-    let connection = rusqlite::Connection::open(&file.0).unwrap();
-    let count = "SELECT count(*) FROM effects";
-    assert_eq!(
-        connection.query_row(count, [], |row| row.get::<_, i64>(0)),
-        Ok(1)
-    );
-
-    // A panic in there costs neither the connection nor the delivery.
-    let panicking = store.transaction(|transaction| -> rusqlite::Result<()> {
-        transaction.execute("INSERT INTO effects VALUES ('lost')", [])?;
-        panic!("in a transaction")
-    });
-    assert!(chain(&panicking.await.unwrap_err()).contains("panic"));
-    let rows = |transaction: &rusqlite::Transaction<'_>| {
-        transaction.query_row("SELECT count(*) FROM effects", [], |row| {
-            row.get::<_, i64>(0)
-        })
-    };
-    assert_eq!(store.transaction(rows).await.unwrap(), 1);
 }
 
 #[tokio::test]

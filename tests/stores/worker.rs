@@ -1,25 +1,35 @@
 //! The process that handles deliveries, with an effect in the store's own database, until all are
 //! done or it is killed: this program, started again for its one test.
 //!
-//! Each begun handler gets a line on standard error.
+//! Each handler that begins, and each delivery that is acknowledged, gets a line on standard error.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io::Write as _,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use deadpool_postgres::tokio_postgres;
 use gemini_webhooks::{
     Receiver, Secret, Verifier,
     receiver::{HandlerError, Outcome, Received},
-    store::{Claim, IdempotencyStore, PostgresStore, RedisStore, SqliteStore},
+    store::{Claim, IdempotencyStore, PostgresStore, RedisStore, SqliteStore, StoreError},
 };
 use time::OffsetDateTime;
 
 use crate::fixture::{SECRET, client, redis_connection, signed};
 
 /// The environment variable that makes this process a worker: the store's URL, the namespace, the
-/// number to begin with and how many there are, a line each.
+/// numbers of the deliveries, and how many to handle at once, a line each.
 pub(crate) const ARGUMENTS: &str = "STORE_WORKER";
-/// Begins the lines that have an id.
+/// Begins the lines of handlers that begin: an id.
 pub(crate) const BEGUN: &str = "begun ";
+/// Begins the lines of deliveries that were handled and acknowledged: an id.
+pub(crate) const PROCESSED: &str = "processed ";
+/// Begins the last line: the median of all latencies, their 99th percentile and the longest, in
+/// microseconds.
+pub(crate) const TIMES: &str = "times ";
 
 /// Short, so that the test need not wait long for what was killed.
 const LEASE: Duration = Duration::from_secs(1);
@@ -41,12 +51,12 @@ impl Effects {
     ) -> Result<bool, HandlerError> {
         match self {
             Self::Sqlite(store) => {
-                let (id, claim) = (id.to_owned(), claim.clone());
+                let id = id.to_owned();
                 let work = move |transaction: &rusqlite::Transaction<'_>| {
                     transaction.execute("INSERT INTO effects VALUES (?1)", [id])?;
-                    SqliteStore::complete_in(transaction, &claim, retention)
+                    Ok::<_, StoreError>(true)
                 };
-                Ok(store.transaction(work).await?)
+                Ok(store.complete_with(claim, work).await?)
             }
             Self::Postgres(client) => {
                 let mut client = client.lock().await;
@@ -97,46 +107,99 @@ async fn open(
 }
 
 /// Does nothing where it is not started as a worker.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn worker() -> Result<(), HandlerError> {
     let Ok(arguments) = std::env::var(ARGUMENTS) else {
         return Ok(());
     };
     let arguments: Vec<&str> = arguments.lines().collect();
-    let [store, namespace, first, count] = *arguments else {
-        return Err("expected a store, a namespace, the first number and how many".into());
+    let [store, namespace, numbers, tasks] = *arguments else {
+        return Err("expected a store, a namespace, the numbers and how many at once".into());
     };
-    let (first, count): (u32, u32) = (first.parse()?, count.parse()?);
     let (effects, store) = open(store, namespace).await?;
     let secret = Secret::parse(SECRET)?;
     let receiver = Receiver::builder(Verifier::builder().secret(secret).build()?, store)
         .namespace(namespace)
         .lease(LEASE)
         .build()?;
-    let mut left: VecDeque<u32> = (0..count).map(|n| (first + n) % count).collect();
-    while let Some(number) = left.pop_front() {
-        let sent = signed(&format!("msg_{number}"), OffsetDateTime::now_utc());
-        let handler = async |received: Received<'_>| {
-            let delivery = received.delivery();
-            eprintln!("{BEGUN}{}", delivery.id());
-            tokio::time::sleep(PAUSE).await;
-            let (claim, retention) = (received.claim(), delivery.retention());
-            if !effects.record(delivery.id(), claim, retention).await? {
-                return Err::<_, HandlerError>("another has it".into());
-            }
-            tokio::time::sleep(PAUSE).await;
-            Ok(())
-        };
-        let reply = receiver.handle(&sent, &sent.body, handler).await;
-        match reply.outcome {
-            Outcome::Processed | Outcome::Duplicate => {}
-            // By one that was killed.
-            Outcome::InFlight { remaining } if remaining <= LEASE => {
-                left.push_back(number);
+    let numbers = numbers.split(' ').map(str::parse);
+    let work = Work {
+        effects,
+        receiver,
+        left: Mutex::new(numbers.collect::<Result<_, _>>()?),
+        latencies: Mutex::default(),
+    };
+    let tasks: usize = tasks.parse()?;
+    let work = Arc::new(work);
+    let running = (0..tasks).map(|_| {
+        let work = Arc::clone(&work);
+        tokio::spawn(async move { work.run(tasks > 1).await })
+    });
+    for task in running.collect::<Vec<_>>() {
+        task.await??;
+    }
+    let mut latencies = work.latencies.lock().unwrap();
+    latencies.sort_unstable();
+    let last = latencies.len().saturating_sub(1);
+    let [p50, p99, max] = [50, 99, 100].map(|percent| {
+        let latency = latencies.get(last * percent / 100);
+        latency.copied().unwrap_or_default().as_micros()
+    });
+    say(&format!("{TIMES}{p50} {p99} {max}"));
+    Ok(())
+}
+
+/// In one piece, even where this process is killed meanwhile.
+fn say(line: &str) {
+    let line = format!("{line}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
+struct Work {
+    effects: Effects,
+    receiver: Receiver,
+    left: Mutex<VecDeque<u32>>,
+    /// Of each call of the receiver.
+    latencies: Mutex<Vec<Duration>>,
+}
+
+impl Work {
+    /// Beside other tasks, an even number is completed by the receiver and has no effect, so that its
+    /// completion shares a commit.
+    async fn run(&self, beside_others: bool) -> Result<(), HandlerError> {
+        loop {
+            let Some(number) = self.left.lock().unwrap().pop_front() else {
+                return Ok(());
+            };
+            let sent = signed(&format!("msg_{number}"), OffsetDateTime::now_utc());
+            let handler = async |received: Received<'_>| {
+                let delivery = received.delivery();
+                say(&format!("{BEGUN}{}", delivery.id()));
+                if beside_others && number % 2 == 0 {
+                    return Ok(());
+                }
                 tokio::time::sleep(PAUSE).await;
+                let (claim, retention) = (received.claim(), delivery.retention());
+                let recorded = self.effects.record(delivery.id(), claim, retention);
+                if !recorded.await? {
+                    return Err::<_, HandlerError>("another has it".into());
+                }
+                tokio::time::sleep(PAUSE).await;
+                Ok(())
+            };
+            let begun = Instant::now();
+            let reply = self.receiver.handle(&sent, &sent.body, handler).await;
+            self.latencies.lock().unwrap().push(begun.elapsed());
+            match reply.outcome {
+                Outcome::Processed => say(&format!("{PROCESSED}msg_{number}")),
+                Outcome::Duplicate => {}
+                // By another, which may have been killed.
+                Outcome::InFlight { remaining } if remaining <= LEASE => {
+                    self.left.lock().unwrap().push_back(number);
+                    tokio::time::sleep(PAUSE).await;
+                }
+                other => return Err(format!("{number}: {other:?}").into()),
             }
-            other => return Err(format!("{number}: {other:?}").into()),
         }
     }
-    Ok(())
 }

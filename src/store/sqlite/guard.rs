@@ -1,0 +1,128 @@
+//! Protects the crate's transactions from the work of a user's.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rusqlite::{
+    Connection,
+    hooks::{AuthAction, AuthContext, Authorization},
+};
+
+use crate::clock::Clock;
+
+/// While a user's work runs, its statements can neither end its transaction nor change the connection,
+/// and are interrupted at its time limit.
+#[derive(Default)]
+pub(super) struct Guard(Mutex<Option<Limit>>);
+
+struct Limit {
+    clock: Clock,
+    /// `None` if it is beyond what the clock can represent.
+    end: Option<Instant>,
+}
+
+/// Instructions of SQLite's virtual machine between two looks at the clock: less than a millisecond.
+const INSTRUCTIONS: i32 = 10_000;
+
+impl Guard {
+    /// Installs the hooks. All of them stay: setting an authorizer makes SQLite prepare every statement
+    /// anew.
+    pub(super) fn install(connection: &mut Connection) -> rusqlite::Result<Arc<Self>> {
+        let guard = Arc::new(Self::default());
+        let watching = Arc::clone(&guard);
+        let authorize = move |context: AuthContext<'_>| {
+            if watching.at_work() && is_refused(&context.action) {
+                Authorization::Deny
+            } else {
+                Authorization::Allow
+            }
+        };
+        connection.authorizer(Some(authorize)).installed()?;
+        // `INSERT OR ROLLBACK` ends a transaction too, and what follows would be committed by itself.
+        let watching = Arc::clone(&guard);
+        let refuse = move || watching.at_work();
+        connection.commit_hook(Some(refuse)).installed()?;
+        let watching = Arc::clone(&guard);
+        let interrupt = move || watching.is_over();
+        connection
+            .progress_handler(INSTRUCTIONS, Some(interrupt))
+            .installed()?;
+        Ok(guard)
+    }
+
+    pub(super) fn begin(&self, clock: &Clock, limit: Duration) {
+        *self.lock() = Some(Limit {
+            clock: clock.clone(),
+            end: clock.instant().checked_add(limit),
+        });
+    }
+
+    /// Returns true if the work has taken longer than its limit.
+    pub(super) fn end(&self) -> bool {
+        let over = self.is_over();
+        *self.lock() = None;
+        over
+    }
+
+    fn at_work(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    fn is_over(&self) -> bool {
+        let limit = self.lock();
+        let end = limit
+            .as_ref()
+            .and_then(|limit| limit.end.map(|end| (&limit.clock, end)));
+        end.is_some_and(|(clock, end)| clock.instant() >= end)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Limit>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What would end the transaction, or outlive it on a connection that is the crate's.
+fn is_refused(action: &AuthAction<'_>) -> bool {
+    match action {
+        AuthAction::Transaction { .. } | AuthAction::Attach { .. } | AuthAction::Detach { .. } => {
+            true
+        }
+        AuthAction::Pragma { pragma_name, .. } => !HARMLESS
+            .iter()
+            .any(|harmless| harmless.eq_ignore_ascii_case(pragma_name)),
+        _ => false,
+    }
+}
+
+/// The pragmas of schema migrations: they are a part of the transaction, end with it, or only read.
+const HARMLESS: [&str; 10] = [
+    "application_id",
+    "defer_foreign_keys",
+    "foreign_key_check",
+    "foreign_key_list",
+    "index_info",
+    "index_list",
+    "table_info",
+    "table_list",
+    "table_xinfo",
+    "user_version",
+];
+
+/// Older versions of rusqlite return nothing where a hook is set, newer ones a result.
+trait Installed {
+    fn installed(self) -> rusqlite::Result<()>;
+}
+
+impl Installed for () {
+    fn installed(self) -> rusqlite::Result<()> {
+        Ok(())
+    }
+}
+
+impl Installed for rusqlite::Result<()> {
+    fn installed(self) -> rusqlite::Result<()> {
+        self
+    }
+}

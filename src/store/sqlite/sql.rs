@@ -1,0 +1,85 @@
+//! The table and its statements.
+
+/// The statements, once for the code and once for the documentation. The numbers in the first are
+/// [`KEEP`](crate::store::KEEP) in milliseconds, and the microseconds of a millisecond.
+macro_rules! claim_sql {
+    () => {
+        "\
+INSERT INTO gemini_webhook_deliveries (key, fencing_token, done, held_until, forget_at)
+VALUES (?1, ?2 * 1000, 0, ?2 + ?3, ?2 + ?3 + 87000000)
+ON CONFLICT (key) DO UPDATE SET
+    fencing_token = max(excluded.fencing_token, fencing_token + 1),
+    done = 0,
+    held_until = excluded.held_until,
+    forget_at = excluded.forget_at
+WHERE forget_at <= ?2 OR (NOT done AND held_until <= ?2)
+RETURNING fencing_token"
+    };
+}
+
+macro_rules! complete_sql {
+    () => {
+        "\
+INSERT INTO gemini_webhook_deliveries (key, fencing_token, done, held_until, forget_at)
+VALUES (?1, ?2, 1, ?3, ?3 + ?4)
+ON CONFLICT (key) DO UPDATE SET
+    fencing_token = excluded.fencing_token,
+    done = 1,
+    forget_at = max(excluded.forget_at, forget_at)
+WHERE fencing_token = excluded.fencing_token
+    OR forget_at <= ?3 OR (NOT done AND held_until <= ?3)"
+    };
+}
+
+/// `held_until` is the end of the lease, `forget_at` that of the retention, in Unix milliseconds. The row
+/// of a claim that was not completed outlives its lease, so that the next fencing token is larger even
+/// if the clock has stepped back.
+///
+/// There is no index of `forget_at`: each claim would change a page of it too. [`Sweep`](super::ledger::Sweep) finds the rows
+/// to forget.
+pub(super) const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS gemini_webhook_deliveries (
+        key TEXT PRIMARY KEY,
+        fencing_token INTEGER NOT NULL,
+        done INTEGER NOT NULL,
+        held_until INTEGER NOT NULL,
+        forget_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+";
+
+pub(super) const CLAIM: &str = claim_sql!();
+
+pub(super) const COMPLETE: &str = complete_sql!();
+
+/// A claim on a key that has no row.
+pub(super) const INSERT: &str = "\
+INSERT INTO gemini_webhook_deliveries (key, fencing_token, done, held_until, forget_at)
+VALUES (?1, ?2 * 1000, 0, ?2 + ?3, ?2 + ?3 + 87000000)
+ON CONFLICT (key) DO NOTHING";
+
+pub(super) const STATE: &str =
+    "SELECT done, held_until FROM gemini_webhook_deliveries WHERE key = ?1";
+
+/// The row stays until it is forgotten, so that the next token is larger even where the clock has not
+/// moved on. The lease ended long ago, so that it stays ended even if the clock steps back.
+pub(super) const RELEASE: &str = "\
+UPDATE gemini_webhook_deliveries SET held_until = 0
+WHERE key = ?1 AND fencing_token = ?2 AND NOT done";
+
+pub(super) const VISIT: &str = "\
+SELECT key, forget_at FROM gemini_webhook_deliveries WHERE key > ?1 ORDER BY key LIMIT ?2";
+
+pub(super) const FORGET: &str = "DELETE FROM gemini_webhook_deliveries WHERE key = ?1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_statements_keep_a_claim_as_long_as_every_store() {
+        let keep = crate::clock::milliseconds(crate::store::KEEP);
+        for sql in [INSERT, CLAIM] {
+            assert!(sql.contains(&format!("?3 + {keep})")), "{sql}");
+        }
+    }
+}

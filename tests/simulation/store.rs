@@ -1,11 +1,20 @@
 //! The stores under a fleet: real ones, with faults and delays around each operation.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Mutex, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Wake, Waker},
+    thread,
+    time::Duration,
+};
 
 use gemini_webhooks::{
     receiver::{HandlerError, Received},
     store::{
-        Claim, ClaimOutcome, IdempotencyStore, MemoryStore, SqliteStore, StoreError, StoreFuture,
+        Claim, ClaimOutcome, IdempotencyStore, MemoryStore, SqliteStore, StoreError,
+        StoreErrorKind, StoreFuture,
     },
     testing::Clock,
 };
@@ -116,20 +125,73 @@ impl SimulatedStore {
         received: &Received<'_>,
         identity: &Identity,
     ) -> Result<(), HandlerError> {
-        let _ = (received, identity);
-        Ok(())
+        let Inner::Sqlite(store) = &self.store else {
+            return Ok(());
+        };
+        let (claim, (resource, context)) = (received.claim(), identity.clone());
+        self.to().await?;
+        let now = self.now();
+        self.world.oracle().finished(claim);
+        let done = finish(store.complete_with(claim, move |transaction| {
+            transaction.execute("INSERT INTO effects VALUES (?1, ?2)", [resource, context])?;
+            Ok::<_, StoreError>(())
+        }));
+        let lost = done
+            .as_ref()
+            .is_err_and(|error| error.kind() == StoreErrorKind::LeaseLost);
+        self.world
+            .trace(|| format!("store   effect of {}: {done:?}", claim.key()));
+        if done.is_ok() || lost {
+            let mut oracle = self.world.oracle();
+            oracle.completed(now, claim, claim.retention(), done.is_ok());
+            if done.is_ok() {
+                oracle.effects.insert(identity.clone());
+            }
+        }
+        done?;
+        Ok(self.way().await?)
     }
 }
 
 /// Runs an operation to its end. To the fleet it is one moment.
-fn finish<T>(operation: StoreFuture<'_, T>) -> Result<T, StoreError> {
-    thread_local! {
-        static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
+fn finish<T>(operation: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let thread = Waker::from(Arc::new(Thread(thread::current())));
+    let mut operation = pin!(operation);
+    loop {
+        match operation.as_mut().poll(&mut Context::from_waker(&thread)) {
+            Poll::Ready(result) => return result,
+            Poll::Pending => thread::park(),
+        }
     }
-    RUNTIME.with(|runtime| runtime.block_on(operation))
+}
+
+struct Thread(thread::Thread);
+
+impl Wake for Thread {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Creates the table of effects in a new database.
+pub(crate) fn create_effects(path: &Path) {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let create = "CREATE TABLE effects (resource TEXT, context TEXT)";
+    connection.execute_batch(create).unwrap();
+}
+
+/// Counts the effects of each delivery.
+pub(crate) fn effects(path: &Path) -> BTreeMap<Identity, u64> {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let mut effects = connection
+        .prepare("SELECT resource, context FROM effects")
+        .unwrap();
+    let mut found = BTreeMap::new();
+    let rows = effects.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    for identity in rows.unwrap() {
+        *found.entry(identity.unwrap()).or_default() += 1;
+    }
+    found
 }
 
 impl IdempotencyStore for SimulatedStore {

@@ -28,7 +28,7 @@ use crate::{
     oracle::{Load, Oracle, Violation},
     plan::{Plan, StoreKind},
     rng::Rng,
-    store::Backend,
+    store::{self, Backend},
 };
 
 #[derive(Clone)]
@@ -144,7 +144,11 @@ impl World {
         let shared = add_machine(&executor, drift(&mut rng));
         let backend = match plan.store {
             StoreKind::Memory => Backend::Memory(MemoryStore::default().clock(shared.clone()), 1),
-            StoreKind::Sqlite => Backend::Sqlite(directory.join(format!("{seed}.db"))),
+            StoreKind::Sqlite => {
+                let path = directory.join("fleet.db");
+                store::create_effects(&path);
+                Backend::Sqlite(path)
+            }
         };
         let processes = (0..plan.receivers).map(|_| Process {
             clock: match plan.store {
@@ -245,6 +249,9 @@ impl World {
         }
         let google = self.google();
         self.oracle().finish(google.deliveries.values());
+        if let Backend::Sqlite(path) = &self.fleet().processes[0].backend {
+            self.oracle().found(&store::effects(path));
+        }
     }
 }
 

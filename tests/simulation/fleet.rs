@@ -226,14 +226,13 @@ async fn serve(world: &World, place: usize, running: &Running, request: &Request
             reply.status, sent.id
         )
     });
-    check(world, place, running, request, &reply, begun, operations);
+    check(world, place, request, &reply, begun, operations);
     reply.status
 }
 
 fn check(
     world: &World,
     place: usize,
-    running: &Running,
     request: &Request,
     reply: &Reply<'_>,
     begun: Duration,
@@ -288,8 +287,14 @@ fn check(
             oracle.violated("lost", format_args!("{id} is refused: {refusal}"));
         }
     }
-    drop(oracle);
-    running.check_keys(world, place);
+}
+
+/// The process in a place has the keys that it fetched last, whatever has landed.
+pub(crate) fn check_keys(world: &World, place: usize) {
+    let running = world.fleet().processes[place].running.clone();
+    if let Some(running) = running {
+        running.check_keys(world, place);
+    }
 }
 
 impl Running {
@@ -425,6 +430,7 @@ impl Source {
             Mode::Wrong => br#"{"keys": []}"#.to_vec(),
             Mode::Sound | Mode::Slow | Mode::Impersonated => document.json,
         };
+        world.landed(*place);
         let max_age = Some(document.max_age);
         let unchanged = etag == Some(&*document.etag) && mode != Mode::Wrong;
         let mut fetches = self.fetches.lock().unwrap();

@@ -47,6 +47,8 @@ pub(crate) struct Everything {
     balancer: Mutex<Rng>,
     outages: Mutex<Outages>,
     runs: AtomicU64,
+    /// The places of processes whose key source has answered.
+    landed: Mutex<Vec<usize>>,
     trace: Mutex<Option<String>>,
 }
 
@@ -102,6 +104,10 @@ impl Everything {
 
     pub(crate) fn network_is_down(&self) -> bool {
         self.outages.lock().unwrap().network
+    }
+
+    pub(crate) fn landed(&self, place: usize) {
+        self.landed.lock().unwrap().push(place);
     }
 
     pub(crate) fn next_run(&self) -> u64 {
@@ -177,6 +183,7 @@ impl World {
             balancer: Rng::new(seed, "balancer").into(),
             outages: Mutex::default(),
             runs: AtomicU64::new(0),
+            landed: Mutex::default(),
             trace: Mutex::new(traced.then(String::new)),
             plan,
         }))
@@ -233,7 +240,12 @@ impl World {
         self.populate();
         loop {
             match self.executor.step(self.plan.end()) {
-                Step::Polled => {}
+                Step::Polled => {
+                    let landed = std::mem::take(&mut *self.landed.lock().unwrap());
+                    for place in landed {
+                        fleet::check_keys(self, place);
+                    }
+                }
                 Step::Crashed(group) => fleet::crashed(self, group),
                 Step::Panicked(panic) if panic.is::<HandlerPanic>() => {}
                 Step::Panicked(panic) => {

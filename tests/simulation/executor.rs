@@ -295,7 +295,7 @@ impl Executor {
         let Some(next) = next.filter(|next| *next <= end) else {
             return false;
         };
-        let passed = next - core.now;
+        let passed = next.saturating_sub(core.now);
         core.now = next;
         let later = core.timers.split_off(&(next, u64::MAX));
         let due = std::mem::replace(&mut core.timers, later);

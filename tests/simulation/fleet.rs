@@ -8,6 +8,7 @@ use std::{
 
 use gemini_webhooks::{
     Attempt, Delivery, Error, PerRequest, Receiver, Secret, SharedVerifier, Verifier,
+    VerifierBuilder,
     keys::{BoxFuture, FetchError, Fetched, KeySource, RefreshedKeys},
     receiver::{HandlerError, Outcome, Received, Reply},
     testing::{Clock, Random, SignedDelivery},
@@ -168,7 +169,7 @@ fn verifier(
     }
     let builder = Verifier::builder().per_request(per_request);
     let secrets = secrets.iter().cloned();
-    let builder = secrets.fold(builder, |builder, secret| builder.secret(secret));
+    let builder = secrets.fold(builder, VerifierBuilder::secret);
     builder.clock(clock.clone()).build().unwrap()
 }
 
@@ -262,11 +263,9 @@ fn check(
     }
     // Other tasks of the process may run first, and a pause ends when it ends.
     let longest = RefreshedKeys::LONGEST_WAIT + Duration::from_millis(100);
-    if now - begun > longest && running_since < begun {
-        oracle.violated(
-            "cost",
-            format_args!("{id} was refused after {:?}", now - begun),
-        );
+    let taken = now.saturating_sub(begun);
+    if taken > longest && running_since < begun {
+        oracle.violated("cost", format_args!("{id} was refused after {taken:?}"));
     }
     if matches!(request.purpose, Purpose::Genuine(_)) {
         let by_keys = refusal.is_refreshable();

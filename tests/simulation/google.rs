@@ -153,7 +153,7 @@ pub(crate) fn rotation(plan: &Plan, number: u64) -> Duration {
 pub(crate) async fn deliver(world: World, number: u64) {
     let mut rng = Rng::new(world.plan.seed, &format!("delivery {number}"));
     let mut created = rng.time(1_000, world.plan.milliseconds());
-    if number % 16 == 0 && world.plan.key_rotations > 0 {
+    if number.is_multiple_of(16) && world.plan.key_rotations > 0 {
         // While the receivers do not have the keys yet that it is signed with.
         let rotation = rotation(&world.plan, rng.below(world.plan.key_rotations));
         created = rotation + rng.time(0, 300_000);
@@ -175,7 +175,7 @@ pub(crate) async fn deliver(world: World, number: u64) {
             return;
         }
         let now = world.executor.now();
-        let last = created + DAY - Duration::from_secs(20);
+        let last = (created + DAY).saturating_sub(Duration::from_secs(20));
         if now >= last {
             break;
         }

@@ -77,9 +77,10 @@ fn fail(plan: &Plan, report: &Report, options: &Options) -> ! {
         "seed {} breaks `{}`: {}",
         plan.seed, violation.invariant, violation.what
     );
-    let smallest = match options.shrink {
-        true => shrink(plan.clone(), violation.invariant),
-        false => plan.clone(),
+    let smallest = if options.shrink {
+        shrink(plan.clone(), violation.invariant)
+    } else {
+        plan.clone()
     };
     let replay = format!("seed={} {smallest}", plan.seed);
     let again = run(&smallest, true);

@@ -171,8 +171,9 @@ impl Oracle {
             (ClaimOutcome::Done, None)
                 if known.is_some_and(|it| it.done && now < it.end + 2 * lease) => {}
             (ClaimOutcome::InFlight { remaining }, Some(live))
-                if !live.done && remaining.abs_diff(live.end - now) <= Duration::from_millis(2) => {
-            }
+                if !live.done
+                    && remaining.abs_diff(live.end.saturating_sub(now))
+                        <= Duration::from_millis(2) => {}
             (outcome, live) => {
                 self.violated(
                     "lease",

@@ -44,7 +44,7 @@ fn look(directory: &Path, found: &mut Vec<String>) {
             .unwrap()
             .to_str()
             .unwrap();
-        if !name.ends_with(".rs") || name.ends_with("tests.rs") {
+        if path.extension().is_none_or(|it| it != "rs") || name.ends_with("tests.rs") {
             continue;
         }
         let text = fs::read_to_string(&path).unwrap();

@@ -263,7 +263,7 @@ impl Adversary {
             // A token covers neither.
             0 if !is_token => sent.id.push('0'),
             1 if !is_token => {
-                sent.timestamp = format!("{}", wall(captured.at).unix_timestamp() + 1)
+                sent.timestamp = (wall(captured.at).unix_timestamp() + 1).to_string();
             }
             _ => {
                 let text = String::from_utf8(sent.body.clone()).unwrap();

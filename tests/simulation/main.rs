@@ -3,7 +3,6 @@
 //! `SIMULATION` changes what is run: `seeds=1000 from=500`, or `seed=7` alone, with changes of the
 //! plan such as `receivers=1 crashes=0`. `trace=PATH` writes the trace of a seed, and `shrink=yes` makes
 //! a plan that breaks a promise smaller. The script `run` beside this sets it.
-#![cfg(feature = "_per-request")]
 
 mod adversary;
 mod executor;

@@ -121,7 +121,7 @@ pub(crate) fn start(world: &World, place: usize) {
         .random(&Random::seeded(rng.next()));
     let keys = Arc::new(keys);
     let verifier = SharedVerifier::from(verifier(world, &clock, &keys, &secrets));
-    let store = SimulatedStore::open(world, &process.backend, &clock, rng.next());
+    let store = SimulatedStore::open(world, &process.backend, &clock, group, rng.next());
     let store = Arc::new(store);
     let receiver = Receiver::builder(verifier.clone(), Arc::clone(&store));
     let running = Running {
@@ -174,6 +174,13 @@ fn verifier(
 }
 
 impl World {
+    /// The store of a process that runs.
+    pub(crate) fn store_of(&self, group: Group) -> Arc<SimulatedStore> {
+        let fleet = self.fleet();
+        let process = fleet.processes.iter().find(|it| it.group == group).unwrap();
+        Arc::clone(&process.running.as_ref().unwrap().store)
+    }
+
     /// Sends a request to one of the processes that run. `None` if there is no answer.
     pub(crate) async fn request(&self, request: Request) -> Option<u16> {
         let (answer, waiter) = channel();

@@ -8,6 +8,8 @@ mod adversary;
 mod executor;
 mod fleet;
 mod google;
+#[path = "../support/model.rs"]
+mod model;
 mod oracle;
 mod plan;
 mod rng;

@@ -56,6 +56,8 @@ pub(crate) struct Load {
     pub(crate) fetches: u64,
     pub(crate) refused: u64,
     pub(crate) store_operations: u64,
+    /// Commits of several operations.
+    pub(crate) batches: u64,
 }
 
 #[derive(Debug, Clone, Copy)]

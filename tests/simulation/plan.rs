@@ -9,9 +9,20 @@ use crate::rng::Rng;
 pub(crate) enum StoreKind {
     /// A `MemoryStore` that outlives the processes, as a server would.
     Memory,
+    /// A model of PostgreSQL.
+    Postgres,
+    /// A model of Redis.
+    Redis,
     /// An SQLite file, which all processes of one machine share.
     Sqlite,
 }
+
+const STORES: [(&str, StoreKind); 4] = [
+    ("memory", StoreKind::Memory),
+    ("postgres", StoreKind::Postgres),
+    ("redis", StoreKind::Redis),
+    ("sqlite", StoreKind::Sqlite),
+];
 
 /// The numbers of everything that happens in one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +57,7 @@ impl Plan {
         let mut rng = Rng::new(seed, "plan");
         Self {
             seed,
-            store: *rng.pick(&[StoreKind::Memory, StoreKind::Sqlite]),
+            store: STORES[rng.index(5).min(3)].1,
             receivers: 1 + rng.below(5),
             hours: 24,
             deliveries: 300 + rng.below(40),
@@ -97,11 +108,10 @@ impl Plan {
         for change in changes.split_whitespace() {
             let (name, value) = change.split_once('=').expect("a change is NAME=NUMBER");
             if name == "store" {
-                self.store = match value {
-                    "memory" => StoreKind::Memory,
-                    "sqlite" => StoreKind::Sqlite,
-                    _ => panic!("a store is memory or sqlite"),
-                };
+                let known = STORES.iter().find(|(name, _)| *name == value);
+                self.store = known
+                    .unwrap_or_else(|| panic!("there is no store {value}"))
+                    .1;
                 continue;
             }
             let mut numbers = self.numbers();
@@ -133,11 +143,8 @@ impl Plan {
 /// As [`Plan::with`] reads it.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let store = match self.store {
-            StoreKind::Memory => "memory",
-            StoreKind::Sqlite => "sqlite",
-        };
-        write!(f, "store={store}")?;
+        let store = STORES.iter().find(|(_, store)| *store == self.store);
+        write!(f, "store={}", store.unwrap().0)?;
         for (name, number) in self.clone().numbers() {
             write!(f, " {name}={number}")?;
         }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     pin::pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     task::{Context, Poll, Wake, Waker},
     thread,
     time::Duration,
@@ -20,13 +20,20 @@ use gemini_webhooks::{
 };
 use time::OffsetDateTime;
 
-use crate::{oracle::Identity, rng::Rng, world::World};
+use crate::{
+    executor::{Group, Sender, channel},
+    model::Model,
+    oracle::Identity,
+    rng::Rng,
+    world::World,
+};
 
 /// The place where a fleet remembers.
 #[derive(Clone)]
 pub(crate) enum Backend {
     /// With the number of its machine, by whose monotonic clock it goes.
     Memory(MemoryStore, usize),
+    Model(Model),
     Sqlite(PathBuf),
 }
 
@@ -38,24 +45,58 @@ pub(crate) struct SimulatedStore {
     rng: Mutex<Rng>,
     /// The number of operations of each task.
     operations: Mutex<BTreeMap<u64, u64>>,
+    /// The tasks of the process, in which a batch is committed.
+    group: Group,
+    /// The operations that wait for a commit.
+    waiting: Mutex<Vec<Waiting>>,
 }
 
 enum Inner {
     Memory(MemoryStore),
+    Model(Model),
     Sqlite(SqliteStore),
 }
 
 enum StoreClock {
     Monotonic(usize),
+    Model(Model),
     Wall(Clock),
 }
 
+/// An operation of the crate's.
+enum Operation {
+    Claim(String, Duration),
+    Complete(Claim, Duration),
+    Release(Claim),
+}
+
+enum Done {
+    Claimed(ClaimOutcome),
+    Completed(bool),
+    Released,
+}
+
+struct Waiting {
+    operation: Operation,
+    answer: Sender<Result<Done, StoreError>>,
+}
+
 impl SimulatedStore {
-    pub(crate) fn open(world: &World, backend: &Backend, clock: &Clock, seed: u64) -> Self {
+    pub(crate) fn open(
+        world: &World,
+        backend: &Backend,
+        clock: &Clock,
+        group: Group,
+        seed: u64,
+    ) -> Self {
         let (store, clock) = match backend {
             Backend::Memory(store, machine) => (
                 Inner::Memory(store.clone()),
                 StoreClock::Monotonic(*machine),
+            ),
+            Backend::Model(model) => (
+                Inner::Model(model.clone()),
+                StoreClock::Model(model.clone()),
             ),
             Backend::Sqlite(path) => {
                 let store = SqliteStore::open(path).unwrap().clock(clock.clone());
@@ -68,6 +109,8 @@ impl SimulatedStore {
             clock,
             rng: Mutex::new(Rng::new(seed, "store")),
             operations: Mutex::default(),
+            group,
+            waiting: Mutex::default(),
         }
     }
 
@@ -83,6 +126,7 @@ impl SimulatedStore {
     fn now(&self) -> Duration {
         match &self.clock {
             StoreClock::Monotonic(machine) => self.world.executor.elapsed(*machine),
+            StoreClock::Model(model) => Duration::from_micros(u64::try_from(model.now()).unwrap()),
             StoreClock::Wall(clock) => {
                 let since = clock.now() - OffsetDateTime::UNIX_EPOCH;
                 Duration::from_millis(u64::try_from(since.whole_milliseconds()).unwrap())
@@ -93,6 +137,7 @@ impl SimulatedStore {
     fn inner(&self) -> &dyn IdempotencyStore {
         match &self.store {
             Inner::Memory(store) => store,
+            Inner::Model(store) => store,
             Inner::Sqlite(store) => store,
         }
     }
@@ -194,43 +239,141 @@ pub(crate) fn effects(path: &Path) -> BTreeMap<Identity, u64> {
     found
 }
 
+/// Lets the operation of this crate go its way to the store and back.
+impl SimulatedStore {
+    async fn operate(&self, operation: Operation) -> Result<Done, StoreError> {
+        self.to().await?;
+        let done = if matches!(self.store, Inner::Sqlite(_)) {
+            self.share_commit(operation).await?
+        } else {
+            let operated = finish(self.perform(&operation))?;
+            self.record(&operation, &operated);
+            operated
+        };
+        self.way().await?;
+        Ok(done)
+    }
+
+    async fn perform(&self, operation: &Operation) -> Result<Done, StoreError> {
+        let store = self.inner();
+        Ok(match operation {
+            Operation::Claim(key, lease) => Done::Claimed(store.claim(key, *lease).await?),
+            Operation::Complete(claim, retention) => {
+                Done::Completed(store.complete(claim, *retention).await?)
+            }
+            Operation::Release(claim) => {
+                store.release(claim).await?;
+                Done::Released
+            }
+        })
+    }
+
+    /// Tells the oracle.
+    fn record(&self, operation: &Operation, done: &Done) {
+        let (now, world) = (self.now(), &self.world);
+        match (operation, done) {
+            (Operation::Claim(key, lease), Done::Claimed(outcome)) => {
+                world.trace(|| format!("store   claim {key}: {outcome:?}"));
+                world.oracle().claimed(now, key, *lease, outcome);
+            }
+            (Operation::Complete(claim, retention), Done::Completed(completed)) => {
+                world.trace(|| format!("store   complete {}: {completed}", claim.key()));
+                world.oracle().completed(now, claim, *retention, *completed);
+            }
+            (Operation::Release(claim), _) => {
+                world.trace(|| format!("store   release {}", claim.key()));
+                world.oracle().released(claim);
+            }
+            _ => unreachable!("an answer to another operation"),
+        }
+    }
+
+    /// Waits for the commit that the operations of these milliseconds share. Whoever stops waiting does
+    /// not take its operation back.
+    async fn share_commit(&self, operation: Operation) -> Result<Done, StoreError> {
+        let (answer, waiter) = channel();
+        let first = {
+            let mut waiting = self.waiting.lock().unwrap();
+            waiting.push(Waiting { operation, answer });
+            waiting.len() == 1
+        };
+        if first {
+            let (world, group) = (self.world.clone(), self.group);
+            let time = self.rng.lock().unwrap().time(1, 40);
+            self.world.executor.spawn(group, None, async move {
+                world.executor.sleep(time).await;
+                let store = world.store_of(group);
+                store.commit();
+            });
+        }
+        waiter.await.expect("a commit answers")
+    }
+
+    /// Has the writer thread do all operations that wait in one batch.
+    fn commit(&self) {
+        let batch = std::mem::take(&mut *self.waiting.lock().unwrap());
+        let Inner::Sqlite(store) = &self.store else {
+            unreachable!("only SQLite has batches here");
+        };
+        // It is busy with a transaction until all of them are in its queue.
+        let (done, is_done) = mpsc::channel::<()>();
+        let mut busy = Box::pin(store.transaction(move |_| {
+            let _ = is_done.recv();
+            Ok::<_, StoreError>(())
+        }));
+        let mut nobody = Context::from_waker(Waker::noop());
+        assert!(busy.as_mut().poll(&mut nobody).is_pending());
+        let mut operations = Vec::new();
+        for waiting in &batch {
+            let mut operation = Box::pin(self.perform(&waiting.operation));
+            assert!(operation.as_mut().poll(&mut nobody).is_pending());
+            operations.push(operation);
+        }
+        drop(done);
+        finish(busy).unwrap();
+        let results: Vec<_> = operations.into_iter().map(finish).collect();
+        self.world
+            .trace(|| format!("store   commits {} operations", batch.len()));
+        self.world.oracle().load.batches += u64::from(batch.len() > 1);
+        for (waiting, result) in batch.into_iter().zip(results) {
+            if let Ok(done) = &result {
+                self.record(&waiting.operation, done);
+            }
+            waiting.answer.send(result);
+        }
+    }
+}
+
 impl IdempotencyStore for SimulatedStore {
     fn claim<'a>(&'a self, key: &'a str, lease: Duration) -> StoreFuture<'a, ClaimOutcome> {
         Box::pin(async move {
-            self.to().await?;
-            let now = self.now();
-            let outcome = finish(self.inner().claim(key, lease))?;
-            self.world
-                .trace(|| format!("store   claim {key}: {outcome:?}"));
-            self.world.oracle().claimed(now, key, lease, &outcome);
-            self.way().await?;
-            Ok(outcome)
+            match self
+                .operate(Operation::Claim(key.to_owned(), lease))
+                .await?
+            {
+                Done::Claimed(outcome) => Ok(outcome),
+                _ => unreachable!("an answer to another operation"),
+            }
         })
     }
 
     fn complete<'a>(&'a self, claim: &'a Claim, retention: Duration) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            self.to().await?;
-            let now = self.now();
-            let completed = finish(self.inner().complete(claim, retention))?;
-            self.world
-                .trace(|| format!("store   complete {}: {completed}", claim.key()));
-            self.world
-                .oracle()
-                .completed(now, claim, retention, completed);
-            self.way().await?;
-            Ok(completed)
+            match self
+                .operate(Operation::Complete(claim.clone(), retention))
+                .await?
+            {
+                Done::Completed(completed) => Ok(completed),
+                _ => unreachable!("an answer to another operation"),
+            }
         })
     }
 
     fn release<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            self.to().await?;
-            finish(self.inner().release(claim))?;
-            self.world
-                .trace(|| format!("store   release {}", claim.key()));
-            self.world.oracle().released(claim);
-            self.way().await
+            self.operate(Operation::Release(claim.clone()))
+                .await
+                .map(drop)
         })
     }
 

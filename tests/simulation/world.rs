@@ -25,6 +25,7 @@ use crate::{
     executor::{Executor, Group, OUTSIDE, Step},
     fleet::{self, Fleet, HandlerPanic, Process},
     google::{self, Google, KeyServer, Mode, wall},
+    model::{Model, Server},
     oracle::{Load, Oracle, Violation},
     plan::{Plan, StoreKind},
     rng::Rng,
@@ -150,6 +151,8 @@ impl World {
         let shared = add_machine(&executor, drift(&mut rng));
         let backend = match plan.store {
             StoreKind::Memory => Backend::Memory(MemoryStore::default().clock(shared.clone()), 1),
+            StoreKind::Postgres => Backend::Model(Model::new(Server::Postgres, shared.clone())),
+            StoreKind::Redis => Backend::Model(Model::new(Server::Redis, shared.clone())),
             StoreKind::Sqlite => {
                 let path = directory.join("fleet.db");
                 store::create_effects(&path);
@@ -158,8 +161,8 @@ impl World {
         };
         let processes = (0..plan.receivers).map(|_| Process {
             clock: match plan.store {
-                StoreKind::Memory => add_machine(&executor, drift(&mut rng)),
                 StoreKind::Sqlite => shared.clone(),
+                _ => add_machine(&executor, drift(&mut rng)),
             },
             backend: backend.clone(),
             group: OUTSIDE,

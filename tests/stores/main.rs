@@ -10,6 +10,9 @@ mod behaviours;
 mod file;
 mod fixture;
 mod forgetful;
+#[path = "../support/model.rs"]
+mod model;
+mod models;
 mod outages;
 mod processes;
 mod receiving;

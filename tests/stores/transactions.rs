@@ -307,7 +307,7 @@ fn sqlite(fixture: &Fixture) -> (SqliteStore, &File) {
 async fn a_delivery_whose_handler_completes_it_costs_two_commits() {
     let fixture = Fixture::sqlite();
     let (store, file) = sqlite(&fixture);
-    let receiver = fixture.receiver();
+    let receiver = fixture.builder().retention(2 * DAY).build().unwrap();
     let fails = AtomicU32::new(1);
     let handler = async |received: Received<'_>| {
         let (id, fails) = (

@@ -127,6 +127,26 @@ fn work_that_fails_is_rolled_back_and_leaves_the_claim_held() {
     assert_eq!(effects(&file), ["a"]);
 }
 
+/// The conversion of the store's error into the user's.
+#[test]
+fn an_error_type_that_panics_costs_its_caller_alone() {
+    #[derive(Debug)]
+    struct Panics;
+    impl From<StoreError> for Panics {
+        fn from(error: StoreError) -> Self {
+            assert!(!chain(&error).contains("panicked"), "in the store's thread");
+            Self
+        }
+    }
+    let (store, file, _) = open();
+    let work = |_: &Transaction<'_>| -> Result<(), Panics> { panic!("in a transaction") };
+    block_on(store.transaction(work)).unwrap_err();
+    let claim = claim(&store, "still works");
+    let work = |transaction: &Transaction<'_>| record(transaction, "a");
+    block_on(store.complete_with(&claim, work)).unwrap();
+    assert_eq!(effects(&file), ["a"]);
+}
+
 #[test]
 fn no_statement_ends_the_transaction_or_outlives_it() {
     let (store, file, _) = open();

@@ -121,7 +121,7 @@ thread_local! {
 const TURNS: u32 = 64;
 
 /// Lets another process have the lock, whose thread looks for it a little more often. With two busy
-/// processes, a quarter as many waits take longer than 20 ms, for 8 % of the throughput.
+/// processes, a quarter as many waits take longer than 15 ms, for a tenth of the throughput.
 fn give_way() {
     if let Some(left) = OTHERS.get().checked_sub(1) {
         OTHERS.set(left);

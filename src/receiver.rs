@@ -331,7 +331,7 @@ impl<'a> Received<'a> {
     }
 
     /// Returns the claim on this delivery. A handler may complete it itself, in the transaction in
-    /// which it records its effect (`SqliteStore::complete_in`, `PostgresStore::complete_in`).
+    /// which it records its effect (`SqliteStore::complete_with`, or with `PostgresStore`).
     pub const fn claim(&self) -> &Claim {
         &self.claim
     }

@@ -16,7 +16,7 @@
 //! [`Receiver`](crate::Receiver) does all of it. What remains is the moment between the effect of a
 //! handler and its completion: whoever dies there has handled, and will handle again. Where the
 //! effect is in the same database as the store, let one transaction do both: see
-//! `SqliteStore::complete_in` and `PostgresStore::complete_in`.
+//! `SqliteStore::complete_with` and `PostgresStore`.
 //!
 //! | store | feature | for | survives |
 //! |---|---|---|---|

@@ -33,6 +33,8 @@ fn what_is_no_database_or_has_another_table_is_refused_when_it_is_opened() {
         .unwrap();
     refused(&file);
     refused(&File(temporary_path().join("no folder").join("file.db")));
+    // A temporary database has no write-ahead log.
+    refused(&File("".into()));
 }
 
 #[test]

@@ -127,6 +127,26 @@ fn work_that_fails_is_rolled_back_and_leaves_the_claim_held() {
     assert_eq!(effects(&file), ["a"]);
 }
 
+/// The conversion of the store's error into the user's.
+#[test]
+fn an_error_type_that_panics_costs_its_caller_alone() {
+    #[derive(Debug)]
+    struct Panics;
+    impl From<StoreError> for Panics {
+        fn from(error: StoreError) -> Self {
+            assert!(!chain(&error).contains("panicked"), "in the store's thread");
+            Self
+        }
+    }
+    let (store, file, _) = open();
+    let work = |_: &Transaction<'_>| -> Result<(), Panics> { panic!("in a transaction") };
+    block_on(store.transaction(work)).unwrap_err();
+    let claim = claim(&store, "still works");
+    let work = |transaction: &Transaction<'_>| record(transaction, "a");
+    block_on(store.complete_with(&claim, work)).unwrap();
+    assert_eq!(effects(&file), ["a"]);
+}
+
 #[test]
 fn no_statement_ends_the_transaction_or_outlives_it() {
     let (store, file, _) = open();
@@ -223,7 +243,8 @@ fn a_transaction_has_a_time_limit() {
     assert_eq!(error.kind(), StoreErrorKind::TimedOut, "{}", chain(&error));
     assert!(chain(&error).contains("100ms"), "{}", chain(&error));
     let late = |transaction: &Transaction<'_>| {
-        Ok::<_, StoreError>(transaction.table_exists(None, "late")?)
+        let tables = "SELECT name FROM sqlite_master WHERE name = 'late'";
+        Ok::<_, StoreError>(transaction.prepare(tables)?.exists([])?)
     };
     assert!(!block_on(store.complete_with(&claim, late)).unwrap());
 }
@@ -307,7 +328,7 @@ fn sqlite(fixture: &Fixture) -> (SqliteStore, &File) {
 async fn a_delivery_whose_handler_completes_it_costs_two_commits() {
     let fixture = Fixture::sqlite();
     let (store, file) = sqlite(&fixture);
-    let receiver = fixture.receiver();
+    let receiver = fixture.builder().retention(2 * DAY).build().unwrap();
     let fails = AtomicU32::new(1);
     let handler = async |received: Received<'_>| {
         let (id, fails) = (
@@ -321,7 +342,10 @@ async fn a_delivery_whose_handler_completes_it_costs_two_commits() {
                 _ => Ok(()),
             }
         };
-        store.complete_with(received.claim(), work).await
+        let completed = store.complete_with(received.claim(), work).await;
+        // Another completion would change the row.
+        fixture.advance(Duration::from_secs(1)).await;
+        completed
     };
     let sent = fixture.signed("msg_1");
     // A claim and its release, then a claim and its completion, then nothing.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -32,6 +33,12 @@ pub(super) trait Operation: Send {
 
 /// What a user does in a transaction, which runs alone; or is told why it can't.
 pub(super) type Work = Box<dyn FnOnce(Result<(Transaction<'_>, &Guard), StoreError>) + Send>;
+
+/// Survives a panic in the conversion of an error or in the drop of what was returned, which are the
+/// user's too.
+pub(super) fn call(work: Work, begun: Result<(Transaction<'_>, &Guard), StoreError>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| work(begun)));
+}
 
 #[derive(Default)]
 pub(super) struct Queue {
@@ -118,7 +125,7 @@ impl Queue {
             operation.answer(Err(error.copy()));
         }
         for work in works {
-            work(Err(error.copy()));
+            call(work, Err(error.copy()));
         }
     }
 

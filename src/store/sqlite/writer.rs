@@ -2,11 +2,10 @@
 
 use std::{
     cell::Cell,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
@@ -14,10 +13,13 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use super::{
     guard::Guard,
     ledger::{self, Ledger, Sweep},
-    queue::{Operation, Queue, Turn, Work},
+    queue::{Operation, Queue, Turn, Work, call},
     sql,
 };
-use crate::store::{StoreError, StoreErrorKind};
+use crate::{
+    clock::Clock,
+    store::{StoreError, StoreErrorKind},
+};
 
 /// Opens the database on a thread of its own, which does what comes into the queue.
 pub(super) fn start(
@@ -53,41 +55,65 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Arc<Guard>), StoreError> 
     // For some locks SQLite does not wait, such as that of the change to a write-ahead log: where
     // several processes open a new file, all but one find it busy.
     let mut attempts = 0..ATTEMPTS;
-    while let Err(error) = prepare(&connection) {
-        let busy = error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
-        if !busy || attempts.next().is_none() {
-            return Err(error.into());
+    let mode = loop {
+        match prepare(&connection) {
+            Ok(mode) => break mode,
+            Err(error) => {
+                let busy = error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
+                if !busy || attempts.next().is_none() {
+                    return Err(error.into());
+                }
+            }
         }
         thread::sleep(Duration::from_millis(10));
+    };
+    if !["wal", "memory"].contains(&&*mode) {
+        let cause = format!("its journal mode is {mode}, and wal is needed");
+        return Err(StoreError::with_source(
+            StoreErrorKind::Configuration,
+            cause,
+        ));
     }
     ledger::check(&connection)?;
     let guard = Guard::install(&mut connection)?;
     Ok((connection, guard))
 }
 
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "journal_mode", "wal")?;
+/// Returns the journal mode: SQLite keeps another where the file system has no shared memory.
+fn prepare(connection: &Connection) -> rusqlite::Result<String> {
+    let mode = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     connection.pragma_update(None, "synchronous", "full")?;
     // Random keys touch a page each: those of a large batch fit, and are not written twice.
     connection.pragma_update(None, "cache_size", -16_384)?;
-    connection.execute_batch(sql::SCHEMA)
+    connection.execute_batch(sql::SCHEMA)?;
+    Ok(mode)
 }
 
-/// Waits about 5 s in all for the processes that hold the lock. Often: a process that commits all the
-/// time lets go for a fraction of a millisecond between its batches, which the long pauses of
-/// SQLite's own handler would miss for seconds.
+/// Waits at most 5 s for the processes that hold the lock. Often: a process that commits all the time
+/// lets go for a fraction of a millisecond between its batches, which the long pauses of SQLite's own
+/// handler would miss for seconds.
 fn wait_for_others(attempt: i32) -> bool {
-    let pause = match attempt {
-        ..400 => Duration::from_micros(250),
-        400..5300 => Duration::from_millis(1),
-        _ => return false,
-    };
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let now = Clock::default().instant();
+    if attempt == 0 {
+        WAITING_SINCE.set(Some(now));
+    }
+    let waited = WAITING_SINCE
+        .get()
+        .map(|since| now.saturating_duration_since(since));
+    if waited.is_none_or(|waited| waited >= PATIENCE) {
+        return false;
+    }
     OTHERS.set(TURNS);
-    thread::sleep(pause);
+    thread::sleep(match attempt {
+        ..400 => Duration::from_micros(250),
+        _ => Duration::from_millis(1),
+    });
     true
 }
 
 thread_local! {
+    static WAITING_SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
     /// The turns in which other processes are to be expected, because this thread had to wait for one.
     static OTHERS: Cell<u32> = const { Cell::new(0) };
 }
@@ -95,7 +121,7 @@ thread_local! {
 const TURNS: u32 = 64;
 
 /// Lets another process have the lock, whose thread looks for it a little more often. With two busy
-/// processes, a quarter as many waits take longer than 20 ms, for 8 % of the throughput.
+/// processes, a quarter as many waits take longer than 15 ms, for a tenth of the throughput.
 fn give_way() {
     if let Some(left) = OTHERS.get().checked_sub(1) {
         OTHERS.set(left);
@@ -116,7 +142,7 @@ pub(super) fn run(ledger: &Ledger<'_>, queue: &Queue) {
             // wait anew by itself.
             queue.refuse(waiting, &locked);
             if let Some(work) = work {
-                work(Err(locked));
+                call(work, Err(locked));
             }
         } else if let Some(work) = work {
             let waiting = queue.waiting();
@@ -188,13 +214,12 @@ fn run_alone(ledger: &Ledger<'_>, work: Work) -> Result<(), StoreError> {
     let behavior = TransactionBehavior::Immediate;
     match Transaction::new_unchecked(ledger.connection, behavior).map_err(StoreError::from) {
         Ok(transaction) => {
-            // What the work returned may be dropped here, and a drop may panic.
-            let _ = catch_unwind(AssertUnwindSafe(|| work(Ok((transaction, ledger.guard)))));
+            call(work, Ok((transaction, ledger.guard)));
             Ok(())
         }
         Err(error) => {
             let locked = if_locked(&error);
-            work(Err(error));
+            call(work, Err(error));
             locked.map_or(Ok(()), Err)
         }
     }

@@ -296,6 +296,12 @@ impl Adversary {
         let Some(captured) = self.captured(|_| true) else {
             return self.forge_v1();
         };
+        if self.rng.chance(40) {
+            // At the same moment, so that they share a commit.
+            for _ in 0..self.rng.below(20) {
+                self.send_copy(&captured);
+            }
+        }
         for _ in 0..self.rng.below(4) {
             self.send_copy(&captured);
             let wait = self.rng.time(1, 200_000);

@@ -158,6 +158,12 @@ pub(crate) async fn deliver(world: World, number: u64) {
         let rotation = rotation(&world.plan, rng.below(world.plan.key_rotations));
         created = rotation + rng.time(0, 300_000);
     }
+    if number % 6 == 5 {
+        // Many jobs end at once, several times a day.
+        let burst = Rng::new(world.plan.seed, &format!("burst {}", rng.below(4)))
+            .time(1_000, world.plan.milliseconds());
+        created = burst + rng.time(0, 200);
+    }
     world.executor.sleep_until(created).await;
     let genuine = create(&world, &mut rng, number, created);
     let deaf = genuine.deaf;

@@ -316,13 +316,16 @@ impl SimulatedStore {
             unreachable!("only SQLite has batches here");
         };
         // It is busy with a transaction until all of them are in its queue.
+        let (begun, has_begun) = mpsc::channel();
         let (done, is_done) = mpsc::channel::<()>();
         let mut busy = Box::pin(store.transaction(move |_| {
+            let _ = begun.send(());
             let _ = is_done.recv();
             Ok::<_, StoreError>(())
         }));
         let mut nobody = Context::from_waker(Waker::noop());
         assert!(busy.as_mut().poll(&mut nobody).is_pending());
+        has_begun.recv().unwrap();
         let mut operations = Vec::new();
         for waiting in &batch {
             let mut operation = Box::pin(self.perform(&waiting.operation));

@@ -43,15 +43,29 @@ mod postgres;
 mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use crate::boxed::{BoxError, BoxFuture};
+/// The client whose types [`RedisStore`] takes.
+#[cfg(feature = "redis")]
+pub use ::redis as redis_client;
+/// The client whose types [`PostgresStore`] takes and returns.
+#[cfg(feature = "postgres")]
+pub use deadpool_postgres;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
-pub use postgres::PostgresStore;
+pub use postgres::{PostgresStore, PostgresTransaction};
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
+/// The client whose types [`SqliteStore`] takes and returns.
+#[cfg(feature = "sqlite")]
+pub use rusqlite;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
+/// The client whose types [`PostgresStore`] takes and returns.
+#[cfg(feature = "postgres")]
+pub use tokio_postgres;
 
 /// The future that a method of an [`IdempotencyStore`] returns.
 pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;

@@ -8,8 +8,11 @@
 mod behaviours;
 mod fixture;
 mod forgetful;
+
 mod outages;
+mod postgres;
 mod processes;
 mod receiving;
 mod servers;
+
 mod worker;

@@ -5,7 +5,6 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use deadpool_postgres::tokio_postgres;
 use gemini_webhooks::{
     Receiver, Secret, Verifier,
     receiver::{HandlerError, Outcome, Received},
@@ -13,7 +12,7 @@ use gemini_webhooks::{
 };
 use time::OffsetDateTime;
 
-use crate::fixture::{SECRET, client, redis_connection, signed};
+use crate::fixture::{SECRET, redis_connection, signed};
 
 /// The environment variable that makes this process a worker: the store's URL, the namespace, the
 /// number to begin with and how many there are, a line each.
@@ -28,7 +27,7 @@ const PAUSE: Duration = Duration::from_micros(700);
 /// The effect, and in one step with it the completion of the claim.
 enum Effects {
     Sqlite(SqliteStore),
-    Postgres(tokio::sync::Mutex<tokio_postgres::Client>),
+    Postgres(PostgresStore),
     Redis(redis::aio::MultiplexedConnection, String),
 }
 
@@ -48,16 +47,12 @@ impl Effects {
                 };
                 Ok(store.transaction(work).await?)
             }
-            Self::Postgres(client) => {
-                let mut client = client.lock().await;
-                let transaction = client.transaction().await?;
+            Self::Postgres(store) => {
+                let transaction = store.begin(claim).await?;
                 let insert = "INSERT INTO effects VALUES ($1)";
-                transaction.execute(insert, &[&id]).await?;
-                let ours = PostgresStore::complete_in(&transaction, claim, retention).await?;
-                if ours {
-                    transaction.commit().await?;
-                }
-                Ok(ours)
+                transaction.client().execute(insert, &[&id]).await?;
+                transaction.complete().await?;
+                Ok(true)
             }
             Self::Redis(connection, list) => {
                 let script = redis::Script::new(
@@ -92,8 +87,8 @@ async fn open(
         );
         return Ok((effects, Arc::new(RedisStore::connect(store)?)));
     }
-    let effects = Effects::Postgres(client(store).await.into());
-    Ok((effects, Arc::new(PostgresStore::connect(store)?)))
+    let store = PostgresStore::connect(store)?;
+    Ok((Effects::Postgres(store.clone()), Arc::new(store)))
 }
 
 /// Does nothing where it is not started as a worker.

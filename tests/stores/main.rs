@@ -8,11 +8,11 @@
 mod behaviours;
 mod fixture;
 mod forgetful;
-
+mod kills;
 mod outages;
 mod postgres;
 mod processes;
 mod receiving;
 mod servers;
-
+mod tls;
 mod worker;

@@ -212,14 +212,14 @@ async fn effects(fixture: &Fixture) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_each_delivery_is_completed_exactly_once() {
-    const KILLS: usize = 300;
-    const COUNT: usize = 1500;
+    let kills = crate::kills::times("KILLS", 30);
+    let count = 5 * kills;
     for fixture in Fixture::shared().await {
         let name = fixture.name;
         create_effects(&fixture).await;
         let mut begun: HashMap<String, u32> = HashMap::new();
-        for kill in 0..KILLS {
-            let mut worker = Worker::start(&fixture, kill * COUNT / KILLS, COUNT);
+        for kill in 0..kills {
+            let mut worker = Worker::start(&fixture, kill * count / kills, count);
             for _ in 0..=kill % 4 {
                 let id = worker.begun().await;
                 let id = id.unwrap_or_else(|| panic!("{name}: the worker ends by itself"));
@@ -230,9 +230,9 @@ async fn killed_at_any_moment_each_delivery_is_completed_exactly_once() {
         }
         let killed = Instant::now();
         let half_done = effects(&fixture).await.len();
-        assert!(half_done < COUNT, "{name}: nothing is left to be retried");
+        assert!(half_done < count, "{name}: nothing is left to be retried");
 
-        let mut worker = Worker::start(&fixture, 0, COUNT);
+        let mut worker = Worker::start(&fixture, 0, count);
         while let Some(id) = worker.begun().await {
             *begun.entry(id).or_default() += 1;
         }
@@ -240,16 +240,16 @@ async fn killed_at_any_moment_each_delivery_is_completed_exactly_once() {
 
         let mut done = effects(&fixture).await;
         done.sort_unstable();
-        let mut expected: Vec<String> = (0..COUNT).map(|number| format!("msg_{number}")).collect();
+        let mut expected: Vec<String> = (0..count).map(|number| format!("msg_{number}")).collect();
         expected.sort_unstable();
         assert_eq!(done, expected, "{name}");
         let again = begun.values().filter(|begun| **begun > 1).count();
         assert!(
-            again > KILLS / 10,
+            again > kills / 10,
             "{name}: {again} handlers were killed in the middle"
         );
         println!(
-            "{name}: {KILLS} kills, {again} of them before the effect, the rest took {:?}",
+            "{name}: {kills} kills, {again} of them before the effect, the rest took {:?}",
             killed.elapsed()
         );
     }

@@ -31,7 +31,15 @@ const KEEPER: &str = r#"
     folder=$1; shift
     "$@" >server.log 2>&1 &
     read -r keep
-    if [ "$keep" = kill ]; then kill -KILL $!; else kill -INT $!; fi
+    if [ "$keep" = kill ]; then
+        kill -STOP $!
+        children=$(cat /proc/$!/task/$!/children)
+        kill -KILL $! $children
+        # A zombie has none.
+        for child in $children; do while [ -e /proc/$child/exe ]; do sleep 0.01; done; done
+    else
+        kill -INT $!
+    fi
     wait $!
     [ "$keep" ] || rm -rf "$folder"
 "#;

@@ -51,7 +51,7 @@ impl Store {
         let Self::Postgres(store) = self else {
             return self.operations().complete(claim, RETENTION).await;
         };
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             return store.complete(claim, RETENTION).await;
         }
         let transaction = store.begin(claim).await?;

@@ -2,6 +2,7 @@
 //! lost, and nothing is completed twice.
 //!
 //! `SERVER_KILLS` and `KILLS` set how often a server and a process is killed: 3 and 30 times by default.
+//! `DELIVERIES` sets how many deliveries two processes share: 1000 by default.
 
 use std::{
     collections::HashMap,
@@ -170,4 +171,102 @@ async fn redis_that_is_killed_loses_no_completion() {
     let url = format!("redis://127.0.0.1:{}/", server.port);
     let store = RedisStore::connect(&url).unwrap();
     let _ = kill(server, Store::Redis(store)).await;
+}
+
+/// The environment variable that makes this process one of two that share a server: its URL, the number
+/// of deliveries, and whether to begin with the last one.
+const ARGUMENTS: &str = "STORE_SHARER";
+/// Begins the line with the number of deliveries that the process completed and the 99th percentile of
+/// the microseconds that each took.
+const SHARED: &str = "shared ";
+
+/// Does nothing where it is not started as one of two processes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sharer() {
+    let Ok(arguments) = std::env::var(ARGUMENTS) else {
+        return;
+    };
+    let arguments: Vec<&str> = arguments.lines().collect();
+    let (count, backwards) = (arguments[1].parse().unwrap(), arguments[2] == "backwards");
+    let store = Store::Postgres(PostgresStore::connect(arguments[0]).unwrap());
+    let next: Arc<AtomicUsize> = Arc::default();
+    let tasks = (0..TASKS).map(|_| {
+        let (store, next) = (store.clone(), Arc::clone(&next));
+        tokio::spawn(async move {
+            let mut times = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= count {
+                    return times;
+                }
+                let number = if backwards {
+                    count - 1 - number
+                } else {
+                    number
+                };
+                let begun = Instant::now();
+                let key = format!("key{number}");
+                let claimed = store.operations().claim(&key, PATIENCE).await.unwrap();
+                if let ClaimOutcome::New(claim) = claimed {
+                    assert!(store.complete(&claim, number).await.unwrap());
+                    times.push(begun.elapsed());
+                }
+            }
+        })
+    });
+    let mut times = Vec::new();
+    for task in tasks.collect::<Vec<_>>() {
+        times.extend(task.await.unwrap());
+    }
+    times.sort_unstable();
+    let p99 = times.get(times.len() * 99 / 100).unwrap();
+    eprintln!("{SHARED}{} {}", times.len(), p99.as_micros());
+}
+
+#[tokio::test]
+async fn two_processes_on_postgresql_complete_each_delivery_once_without_deadlocks() {
+    let Some(server) = Server::postgres(true) else {
+        return;
+    };
+    let fixture = Fixture::postgres_on(&server).await;
+    let Place::Postgres(url) = &fixture.place else {
+        unreachable!()
+    };
+    let client = client(url).await;
+    let create = "CREATE TABLE effects (key text)";
+    client.batch_execute(create).await.unwrap();
+    let count = times("DELIVERIES", 1000);
+    let begun = Instant::now();
+    let processes = ["forwards", "backwards"].map(|direction| {
+        let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "kills::sharer", "--nocapture"]);
+        command.env(ARGUMENTS, format!("{url}\n{count}\n{direction}"));
+        command.kill_on_drop(true).output()
+    });
+    let mut completed = 0;
+    for process in processes {
+        let output = tokio::time::timeout(PATIENCE * 4, process)
+            .await
+            .unwrap()
+            .unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let line = errors.lines().find_map(|line| line.strip_prefix(SHARED));
+        let (number, p99) = line.and_then(|line| line.split_once(' ')).expect(&errors);
+        println!("{number} deliveries, 99 % of them within {p99} us");
+        completed += number.parse::<usize>().unwrap();
+        let p99 = Duration::from_micros(p99.parse().unwrap());
+        assert!(p99 < Duration::from_secs(5), "{p99:?}");
+    }
+    println!("in {:?}", begun.elapsed());
+    assert_eq!(completed, count);
+    let effects = "SELECT count(*), count(DISTINCT key) FROM effects";
+    let row = client.query_one(effects, &[]).await.unwrap();
+    let expected = i64::try_from(count / 2).unwrap();
+    assert_eq!(
+        (row.get::<_, i64>(0), row.get::<_, i64>(1)),
+        (expected, expected)
+    );
+    let deadlocks = "SELECT sum(deadlocks)::bigint FROM pg_stat_database";
+    let row = client.query_one(deadlocks, &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 0);
 }

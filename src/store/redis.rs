@@ -13,6 +13,7 @@ use super::{
     Claim, ClaimOutcome, IdempotencyStore, KEEP, StoreError, StoreErrorKind, StoreFuture, bounded,
 };
 
+#[cfg_attr(feature = "tls", path = "redis/tls.rs")]
 #[cfg_attr(not(feature = "tls"), path = "redis/no_tls.rs")]
 mod tls;
 

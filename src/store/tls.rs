@@ -29,18 +29,6 @@ pub(super) fn roots(pem: &[u8]) -> Result<RootCertStore, StoreError> {
     Ok(roots)
 }
 
-/// Reads the certificates that the platform trusts.
-pub(super) fn platform_roots() -> Result<RootCertStore, StoreError> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(found.certs);
-    match found.errors.into_iter().next() {
-        Some(error) if added == 0 => Err(refused(error)),
-        None if added == 0 => Err(refused("the platform trusts no certificate")),
-        _ => Ok(roots),
-    }
-}
-
 fn refused(source: impl Into<super::BoxError>) -> StoreError {
     StoreError::with_source(StoreErrorKind::Configuration, source)
 }

@@ -40,6 +40,8 @@ const PER_ROW: Duration = Duration::from_micros(15);
 const PER_STATEMENT: Duration = Duration::from_micros(300);
 /// The time after which a statement is taken to wait for a lock.
 const LOCKED: Duration = Duration::from_millis(100);
+/// The most batches under way.
+const MOST_BATCHES: usize = 8;
 /// The most operations that wait or are in a batch.
 const CAPACITY: usize = 8192;
 
@@ -118,17 +120,17 @@ impl State {
     /// Returns the most statements under way.
     ///
     /// With no more callers than connections, nobody waits. With more, two while syncs are fast, as more
-    /// only share the work in smaller batches; with slow syncs, up to as many as connections, as they
-    /// share the syncs. Measured with 256 callers and syncs of 0.1 ms: two reach 5 times the rate of
-    /// single statements, 16 reach 2.7; with 64 callers and syncs of 4 ms: 2.1 and 3.5.
+    /// only share the work in smaller batches; with slow syncs more, as they share the syncs. Measured
+    /// with 256 callers and syncs of 0.1 ms: two reach 4.5 times the rate of single statements, eight 3.4,
+    /// 16 reach 3.1; with 64 callers and syncs of 4 ms: 2.1, 3.0 and 3.2.
     fn limit(&self) -> usize {
         if self.callers <= CONNECTIONS {
             return CONNECTIONS;
         }
         let limit = self.sync.as_micros().div_euclid(PER_STATEMENT.as_micros());
         usize::try_from(limit)
-            .unwrap_or(CONNECTIONS)
-            .clamp(2, CONNECTIONS)
+            .unwrap_or(MOST_BATCHES)
+            .clamp(2, MOST_BATCHES)
     }
 
     /// Notes the time that a batch of so many rows took. The shortest times count most: longer ones have

@@ -9,7 +9,7 @@ use std::{
 
 use deadpool_postgres::Manager;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -46,7 +46,7 @@ pub(super) fn manager(address: Address) -> Result<Manager, StoreError> {
         Verify::Authority | Verify::Name => {
             let roots = match roots {
                 Some(path) => tls::roots(&std::fs::read(path).map_err(refused)?)?,
-                None => tls::platform_roots()?,
+                None => platform_roots()?,
             };
             let verifier =
                 WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
@@ -67,6 +67,18 @@ pub(super) fn manager(address: Address) -> Result<Manager, StoreError> {
     // PostgreSQL 17 requires it where TLS begins at once (`sslnegotiation=direct`).
     tls.alpn_protocols = vec![b"postgresql".to_vec()];
     Ok(Manager::new(config, Tls(TlsConnector::from(Arc::new(tls)))))
+}
+
+/// Reads the certificates that the platform trusts.
+fn platform_roots() -> Result<RootCertStore, StoreError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    match found.errors.into_iter().next() {
+        Some(error) if added == 0 => Err(refused(error)),
+        None if added == 0 => Err(refused("the platform trusts no certificate")),
+        _ => Ok(roots),
+    }
 }
 
 #[derive(Clone)]

@@ -39,19 +39,35 @@ use crate::{clock::Clock, redacted};
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+// Not `redis`, which is the client's.
 #[cfg(feature = "redis")]
-mod redis;
+#[path = "store/redis.rs"]
+mod redis_store;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(all(feature = "tls", any(feature = "postgres", feature = "redis")))]
+mod tls;
 
 pub use crate::boxed::{BoxError, BoxFuture};
+/// The client whose types [`PostgresStore`] takes and returns.
+#[cfg(feature = "postgres")]
+pub use deadpool_postgres;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
-pub use postgres::PostgresStore;
+pub use postgres::{PostgresStore, PostgresTransaction};
+/// The client whose types [`RedisStore`] takes.
 #[cfg(feature = "redis")]
-pub use redis::RedisStore;
+pub use redis;
+#[cfg(feature = "redis")]
+pub use redis_store::RedisStore;
+/// The client whose types [`SqliteStore`] takes and returns.
+#[cfg(feature = "sqlite")]
+pub use rusqlite;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
+/// The client whose types [`PostgresStore`] takes and returns.
+#[cfg(feature = "postgres")]
+pub use tokio_postgres;
 
 /// The future that a method of an [`IdempotencyStore`] returns.
 pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, StoreError>>;

@@ -1,259 +1,239 @@
-use std::{fmt, str::FromStr as _, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use deadpool_postgres::{Manager, Object, Pool, Runtime};
-use tokio::{sync::OnceCell, time::timeout};
-use tokio_postgres::{Config, NoTls, Transaction};
+use deadpool_postgres::{Pool, Runtime};
+use tokio_postgres::Transaction;
 
-use super::{Claim, ClaimOutcome, IdempotencyStore, KEEP, StoreError, StoreFuture, bounded};
+use super::{Claim, ClaimOutcome, IdempotencyStore, StoreError, StoreErrorKind, StoreFuture};
+use address::Address;
+use pool::{CONNECTIONS, PATIENCE, Shared};
+use statements::{Answer, Request, outcome, seconds, times};
 
-/// The table and its index, once for the code and once for the documentation.
-macro_rules! schema {
-    () => {
-        "CREATE TABLE IF NOT EXISTS gemini_webhook_deliveries (
-    key text PRIMARY KEY,
-    fencing_token bigint NOT NULL,
-    done boolean NOT NULL,
-    held_until timestamptz NOT NULL,
-    forget_at timestamptz NOT NULL
-);
-CREATE INDEX IF NOT EXISTS gemini_webhook_deliveries_forget_at
-    ON gemini_webhook_deliveries (forget_at);"
-    };
-}
+mod address;
+mod failure;
+mod pool;
+mod queue;
+mod sql;
+mod statements;
+#[cfg_attr(not(feature = "tls"), path = "postgres/no_tls.rs")]
+mod tls;
+mod transaction;
 
-/// The lock lets one of those that find no table create it: `IF NOT EXISTS` looks and creates in
-/// two steps.
-const CREATE: &str = concat!(
-    "SELECT pg_advisory_xact_lock(7450291388265126);\n",
-    schema!()
-);
-
-/// Claims `$1` for `$2` seconds, and keeps its row for `$3` seconds. If the key is another's, its row may
-/// be younger than what this statement sees: then nothing is returned.
-const CLAIM: &str = "
-    WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
-    forgotten AS (
-        DELETE FROM gemini_webhook_deliveries WHERE key IN (
-            SELECT key FROM gemini_webhook_deliveries
-            WHERE forget_at <= (SELECT now FROM clock) AND key <> $1
-            ORDER BY forget_at LIMIT 2 FOR UPDATE SKIP LOCKED)
-    ),
-    claimed AS (
-        INSERT INTO gemini_webhook_deliveries AS held
-            (key, fencing_token, done, held_until, forget_at)
-        SELECT $1, (extract(epoch FROM now) * 1000000)::bigint, false,
-               now + make_interval(secs => $2), now + make_interval(secs => $3)
-        FROM clock
-        ON CONFLICT (key) DO UPDATE SET
-            fencing_token = greatest(excluded.fencing_token, held.fencing_token + 1),
-            done = false,
-            held_until = excluded.held_until,
-            forget_at = excluded.forget_at
-        WHERE held.forget_at <= (SELECT now FROM clock)
-            OR (NOT held.done AND held.held_until <= (SELECT now FROM clock))
-        RETURNING fencing_token
-    )
-    SELECT fencing_token, NULL::boolean, NULL::float8 FROM claimed
-    UNION ALL
-    SELECT NULL, done, extract(epoch FROM held_until - now)::float8
-    FROM gemini_webhook_deliveries, clock
-    WHERE key = $1 AND NOT EXISTS (SELECT FROM claimed)
-";
-
-const COMPLETE: &str = "
-    INSERT INTO gemini_webhook_deliveries AS held (key, fencing_token, done, held_until, forget_at)
-    VALUES ($1, $2, true, clock_timestamp(), clock_timestamp() + make_interval(secs => $3))
-    ON CONFLICT (key) DO UPDATE SET
-        fencing_token = excluded.fencing_token,
-        done = true,
-        forget_at = greatest(excluded.forget_at, held.forget_at)
-    WHERE held.fencing_token = excluded.fencing_token
-        OR held.forget_at <= clock_timestamp()
-        OR (NOT held.done AND held.held_until <= clock_timestamp())
-";
-
-/// The row stays, so that the next fencing token is larger even if the clock has stepped back. The
-/// lease ended long ago, so that it stays ended even then.
-const RELEASE: &str = "
-    UPDATE gemini_webhook_deliveries SET held_until = 'epoch'
-    WHERE key = $1 AND fencing_token = $2 AND NOT done
-";
+pub use transaction::PostgresTransaction;
 
 /// Remembers in a PostgreSQL database (12 or newer): for any number of machines, by the server's
 /// clock.
 ///
-/// A claim is one statement, and so is what completes it. The table `gemini_webhook_deliveries`, in
-/// the first schema of the connection's `search_path`, is created when it is missing; where the role
-/// may not do that, create it before:
+/// The table `gemini_webhook_deliveries`, in the first schema of the connection's `search_path`, is
+/// created when it is missing; where the role may not do that, create it before:
 ///
 /// ```sql
-#[doc = schema!()]
+#[doc = sql::schema!()]
 /// ```
 ///
-/// Keys that need no longer be remembered go two at a time, with each claim. Calls have to be made
-/// in a Tokio runtime, and wait at most 5 s for a connection and 5 s for the answer. Clones share
-/// one pool of connections.
+/// # Batches
+///
+/// A claim is one statement, and so is its completion or release. Operations that arrive while others
+/// are under way share the next statement, and so its commit: with many callers, a few connections
+/// handle several times as many deliveries. A caller that is alone waits for nobody.
+///
+/// - An operation that PostgreSQL refuses fails alone: the others of its batch are run again one by one.
+/// - An operation on a row that another transaction keeps locked waits alone.
+/// - If the connection breaks, the operations of its batch fail, and may have happened all the same. So
+///   may those whose callers drop their futures.
+/// - At most 8192 operations wait. More fail at once, with [`StoreErrorKind::QueueFull`].
+///
+/// Calls have to be made in a Tokio runtime. They wait at most 5 s for a connection and 5 s for the
+/// answer, and at most 10 s for their batch. Each claim removes at most two expired keys. Clones share
+/// their connections and batches.
+///
+/// # Exactly once
+///
+/// [`begin`](Self::begin) lets a delivery's effect in this database and its completion happen together
+/// or not at all. With a transaction of your own, call [`complete_in`](Self::complete_in). With another
+/// client, such as sqlx, use [`COMPLETE_SQL`](Self::COMPLETE_SQL). After the commit of such a
+/// transaction, call [`Claim::mark_completed`], so that [`Receiver`](crate::Receiver) does not complete
+/// the claim again.
 #[derive(Clone)]
-pub struct PostgresStore {
-    pool: Pool,
-    /// Set once the table was seen.
-    ready: Arc<OnceCell<()>>,
-}
+pub struct PostgresStore(Arc<Shared>);
 
 impl PostgresStore {
-    /// How long a call waits for a connection, and as long again for its answer.
-    const PATIENCE: Duration = Duration::from_secs(5);
+    /// Claims the key `$1` (`text`) for `$2` seconds (`float8`), and keeps its row for `$3` seconds
+    /// (`float8`): as long as the service retries after the lease, a little more than a day.
+    ///
+    /// Returns one row if the key is claimed, with its `fencing_token` (`bigint`), and otherwise one with
+    /// `fencing_token` null, `done` (`boolean`), and the seconds `remaining` of the other claim's lease
+    /// (`float8`), or no row if that other claim has just been removed.
+    pub const CLAIM_SQL: &str = sql::CLAIM;
 
-    /// For a URL such as `postgres://user:password@host:5432/database`, without TLS. Connects when
-    /// it is needed, with at most 16 connections.
+    /// Completes the claim of the key `$1` (`text`) with the fencing token `$2` (`bigint`), and remembers
+    /// the key for `$3` seconds (`float8`).
+    ///
+    /// Affects one row, or none if the lease was lost: then roll back.
+    pub const COMPLETE_SQL: &str = sql::COMPLETE;
+
+    /// Releases the claim of the key `$1` (`text`) with the fencing token `$2` (`bigint`).
+    pub const RELEASE_SQL: &str = sql::RELEASE;
+
+    /// Creates the table and its index. Two statements, without parameters.
+    pub const SCHEMA_SQL: &str = sql::schema!();
+
+    /// Builds a store for a URL such as `postgres://user:password@host:5432/database`. It connects when
+    /// it is needed, with at most 16 connections, and 16 more for [transactions](Self::begin).
+    ///
+    /// The parameters `sslmode` and `sslrootcert` of the URL mean what they mean to PostgreSQL's own
+    /// client (PostgreSQL 15, section 34.19):
+    ///
+    /// | `sslmode` | feature `tls` | the connection |
+    /// |---|---|---|
+    /// | `disable` | either | is not encrypted |
+    /// | `prefer`, or none | on | is encrypted if the server can, and the certificate is not verified |
+    /// | `prefer`, or none | off | is not encrypted |
+    /// | `require` | on | is encrypted; the certificate is verified only if `sslrootcert` is given, like `verify-ca` |
+    /// | `verify-ca` | on | is to a server with a certificate of a trusted authority, whatever its name |
+    /// | `verify-full` (**recommended**) | on | is to the server of that name, by a trusted authority |
+    ///
+    /// `sslrootcert` is the path of the trusted authorities' certificates in PEM, which is read once; by
+    /// default, and with `system`, those that the platform trusts are used.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] where the URL is malformed.
+    /// [`StoreErrorKind::Configuration`] where the URL is malformed, a certificate can't be read, or the
+    /// URL requires TLS without the feature `tls`.
     pub fn connect(url: &str) -> Result<Self, StoreError> {
-        let mut config = Config::from_str(url).map_err(StoreError::new)?;
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(Self::PATIENCE);
-        }
-        let pool = Pool::builder(Manager::new(config, NoTls))
+        let manager = tls::manager(Address::parse(url)?)?;
+        let pool = Pool::builder(manager)
             .runtime(Runtime::Tokio1)
-            .max_size(16)
-            .wait_timeout(Some(Self::PATIENCE))
-            .create_timeout(Some(Self::PATIENCE))
-            .recycle_timeout(Some(Self::PATIENCE))
+            .max_size(CONNECTIONS)
+            .wait_timeout(Some(PATIENCE))
+            .create_timeout(Some(PATIENCE))
+            .recycle_timeout(Some(PATIENCE))
             .build();
         pool.map(Self::new).map_err(StoreError::new)
     }
 
-    /// With connections of the caller's own, for instance over TLS.
+    /// Builds a store with connections of the caller's own. Set the time limits of the pool: without
+    /// them a call waits for a connection for ever. [Transactions](Self::begin) take connections out of
+    /// the pool, at most 16.
     #[must_use]
     pub fn new(pool: Pool) -> Self {
-        Self {
-            pool,
-            ready: Arc::default(),
-        }
+        Self(Arc::new(Shared::new(pool)))
     }
 
-    /// [`complete`](IdempotencyStore::complete) as a part of a transaction on the store's database,
-    /// in which the handler records its effect. Where it gives false, roll back: another has handled
-    /// the delivery.
+    /// Returns the pool of connections. Return each connection to it without an open transaction.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.0.pool
+    }
+
+    /// Begins a transaction in which a handler records its effect, and which completes the claim.
+    ///
+    /// If the lease is lost meanwhile, [`complete`](PostgresTransaction::complete) fails and nothing is
+    /// committed; return that error from the handler, and [`Receiver`](crate::Receiver) answers
+    /// [`LeaseLost`](crate::receiver::Outcome::LeaseLost). At most 16 transactions are open at once; more
+    /// wait for 5 s.
     ///
     /// # Errors
     ///
-    /// Those of PostgreSQL.
+    /// [`StoreError`] if the database is unavailable, or no connection is free in time.
     ///
     /// ```
     /// use gemini_webhooks::{receiver::{HandlerError, Received}, store::PostgresStore};
     ///
-    /// async fn handle(delivery: Received<'_>, pool: deadpool_postgres::Pool) -> Result<(), HandlerError> {
-    ///     let mut client = pool.get().await?;
-    ///     let transaction = client.transaction().await?;
-    ///     transaction.execute("UPDATE batches SET finished = true WHERE ...", &[]).await?;
-    ///     if !PostgresStore::complete_in(&transaction, delivery.claim(), delivery.delivery().retention()).await?
-    ///     {
-    ///         return Err("handled elsewhere, since this took too long".into());
-    ///     }
-    ///     transaction.commit().await?;
+    /// async fn handle(delivery: Received<'_>, store: PostgresStore) -> Result<(), HandlerError> {
+    ///     let transaction = store.begin(delivery.claim()).await?;
+    ///     let update = "UPDATE batches SET finished = true WHERE id = $1";
+    ///     transaction.client().execute(update, &[&delivery.event()?.data.id()]).await?;
+    ///     transaction.complete().await?;
     ///     Ok(())
     /// }
     /// ```
+    pub async fn begin(&self, claim: &Claim) -> Result<PostgresTransaction, StoreError> {
+        PostgresTransaction::begin(&self.0, claim).await
+    }
+
+    /// Claims a key as a part of a transaction on the store's database. Other callers of the key wait
+    /// until the transaction ends.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if PostgreSQL fails.
+    pub async fn claim_in(
+        transaction: &Transaction<'_>,
+        key: &str,
+        lease: Duration,
+    ) -> Result<ClaimOutcome, StoreError> {
+        let [held, kept] = times(lease);
+        let row = transaction
+            .query_opt(Self::CLAIM_SQL, &[&key, &held, &kept])
+            .await?;
+        Ok(outcome(&key.into(), row.as_ref())?)
+    }
+
+    /// Completes a claim as a part of a transaction on the store's database. Commit it, and call
+    /// [`Claim::mark_completed`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], of the kind [`LeaseLost`](StoreErrorKind::LeaseLost) where another claim holds the
+    /// key or has completed it: roll back.
     pub async fn complete_in(
         transaction: &Transaction<'_>,
         claim: &Claim,
-        retention: Duration,
-    ) -> Result<bool, tokio_postgres::Error> {
-        let retention = seconds(retention);
+    ) -> Result<(), StoreError> {
+        let retention = seconds(claim.retention());
         let changed = transaction
             .execute(
-                COMPLETE,
+                Self::COMPLETE_SQL,
                 &[&claim.key(), &claim.fencing_token(), &retention],
             )
             .await?;
-        Ok(changed == 1)
-    }
-
-    /// Lets `work` use a connection. One that does not answer in time is closed.
-    async fn with<T>(
-        &self,
-        work: impl AsyncFnOnce(&Object) -> Result<T, tokio_postgres::Error>,
-    ) -> Result<T, StoreError> {
-        let client = self.pool.get().await.map_err(StoreError::new)?;
-        let work = async {
-            self.ready.get_or_try_init(|| prepare(&client)).await?;
-            work(&client).await
-        };
-        if let Ok(done) = timeout(Self::PATIENCE, work).await {
-            return done.map_err(StoreError::new);
+        if changed == 1 {
+            return Ok(());
         }
-        drop(Object::take(client));
-        Err(StoreError::new("the database does not answer in time"))
+        Err(StoreErrorKind::LeaseLost.into())
     }
-}
-
-fn seconds(time: Duration) -> f64 {
-    bounded(time).as_secs_f64()
-}
-
-async fn prepare(client: &Object) -> Result<(), tokio_postgres::Error> {
-    let found = "SELECT to_regclass('gemini_webhook_deliveries') IS NOT NULL";
-    // A role that may not create tables may use one that is there.
-    if client.query_one(found, &[]).await?.try_get(0)? {
-        return Ok(());
-    }
-    client.batch_execute(CREATE).await
 }
 
 impl IdempotencyStore for PostgresStore {
     fn claim<'a>(&'a self, key: &'a str, lease: Duration) -> StoreFuture<'a, ClaimOutcome> {
-        Box::pin(self.with(async move |client: &Object| {
-            let statement = client.prepare_cached(CLAIM).await?;
-            let [held, kept] = [lease, lease.saturating_add(KEEP)].map(seconds);
-            let row = client.query_opt(&statement, &[&key, &held, &kept]).await?;
-            let Some(row) = row else {
-                let remaining = Duration::from_secs(1);
-                return Ok(ClaimOutcome::InFlight { remaining });
-            };
-            if let Some(fencing_token) = row.try_get(0)? {
-                return Ok(ClaimOutcome::New(Claim::new(key, fencing_token)));
+        let key = key.into();
+        Box::pin(async move {
+            match self.0.submit(Request::Claim { key, lease }).await? {
+                Answer::Claimed(outcome) => Ok(outcome),
+                other => Err(mismatch(&other)),
             }
-            if row.try_get(1)? {
-                return Ok(ClaimOutcome::Done);
-            }
-            let remaining = Duration::try_from_secs_f64(row.try_get(2)?).unwrap_or_default();
-            Ok(ClaimOutcome::InFlight { remaining })
-        }))
+        })
     }
 
     fn complete<'a>(&'a self, claim: &'a Claim, retention: Duration) -> StoreFuture<'a, bool> {
-        Box::pin(self.with(async move |client: &Object| {
-            let statement = client.prepare_cached(COMPLETE).await?;
-            let retention = seconds(retention);
-            let changed = client
-                .execute(
-                    &statement,
-                    &[&claim.key(), &claim.fencing_token(), &retention],
-                )
-                .await?;
-            Ok(changed == 1)
-        }))
+        let claim = claim.clone();
+        Box::pin(async move {
+            match self
+                .0
+                .submit(Request::Complete { claim, retention })
+                .await?
+            {
+                Answer::Completed(completed) => Ok(completed),
+                other => Err(mismatch(&other)),
+            }
+        })
     }
 
     fn release<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, ()> {
-        Box::pin(self.with(async move |client: &Object| {
-            let statement = client.prepare_cached(RELEASE).await?;
-            client
-                .execute(&statement, &[&claim.key(), &claim.fencing_token()])
-                .await?;
-            Ok(())
-        }))
+        let claim = claim.clone();
+        Box::pin(async move { self.0.submit(Request::Release(claim)).await.map(drop) })
     }
 
     fn check(&self) -> StoreFuture<'_, ()> {
-        Box::pin(self.with(async move |client: &Object| {
+        Box::pin(self.0.with(async |client| {
             let query = "SELECT FROM gemini_webhook_deliveries LIMIT 0";
             client.batch_execute(query).await
         }))
     }
+}
+
+fn mismatch(answer: &Answer) -> StoreError {
+    StoreError::new(format!("an answer to another operation: {answer:?}"))
 }
 
 /// Leaves the address out: it may hold a password.

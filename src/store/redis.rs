@@ -1,7 +1,8 @@
 use std::{fmt, sync::LazyLock, time::Duration};
 
 use redis::{
-    Client, FromRedisValue, Script, ScriptInvocation,
+    Client, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo as _, RedisError, Script,
+    ScriptInvocation,
     aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig},
 };
 use tokio::time::timeout;
@@ -11,6 +12,10 @@ use crate::clock::milliseconds;
 use super::{
     Claim, ClaimOutcome, IdempotencyStore, KEEP, StoreError, StoreErrorKind, StoreFuture, bounded,
 };
+
+#[cfg_attr(feature = "tls", path = "redis/tls.rs")]
+#[cfg_attr(not(feature = "tls"), path = "redis/no_tls.rs")]
+mod tls;
 
 /// The value of a key is `claimed:TOKEN:END`, where END is that of the lease in milliseconds, or
 /// `done:TOKEN`. A claim that was not completed outlives its lease, so that the next fencing token is
@@ -80,34 +85,56 @@ pub struct RedisStore<C = ConnectionManager> {
 }
 
 impl RedisStore {
-    /// For a URL such as `redis://user:password@host:6379/0`, without TLS. Connects when it is
-    /// needed, and anew when the connection is lost.
+    /// Builds a store for a URL such as `redis://user:password@host:6379/0`, or `rediss://` over TLS (feature
+    /// `tls`). It connects when it is needed, and anew when the connection is lost.
+    ///
+    /// The server's certificate is verified with its name, by the authorities that the platform trusts.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] where the URL is malformed.
+    /// [`StoreErrorKind::Configuration`] where the URL is malformed, or requires TLS without the feature
+    /// `tls` or without verification (`#insecure`).
     ///
     /// # Panics
     ///
     /// Outside a Tokio runtime.
     pub fn connect(url: &str) -> Result<Self, StoreError> {
+        Self::open(client(url, None)?)
+    }
+
+    /// Builds a store like [`connect`](Self::connect), for a server whose certificate is of one of these
+    /// authorities: their certificates in PEM.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Configuration`] as for [`connect`](Self::connect), and where the certificates
+    /// can't be read.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime.
+    #[cfg(feature = "tls")]
+    pub fn connect_with_roots(url: &str, pem: &[u8]) -> Result<Self, StoreError> {
+        Self::open(client(url, Some(pem))?)
+    }
+
+    fn open(client: Client) -> Result<Self, StoreError> {
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(Self::PATIENCE))
             .set_response_timeout(Some(Self::PATIENCE))
             // The next call tries again.
             .set_number_of_retries(1);
-        let client = Client::open(url).map_err(StoreError::new)?;
-        let connection =
-            ConnectionManager::new_lazy_with_config(client, config).map_err(StoreError::new)?;
-        Ok(Self::new(connection))
+        ConnectionManager::new_lazy_with_config(client, config)
+            .map(Self::new)
+            .map_err(failure)
     }
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
     const PATIENCE: Duration = Duration::from_secs(5);
 
-    /// With a connection of the caller's own, for instance over TLS or to a cluster. It is cloned
-    /// for each operation.
+    /// Builds a store with a connection of the caller's own, for instance to a cluster. It is cloned for
+    /// each operation.
     #[must_use]
     pub const fn new(connection: C) -> Self {
         Self { connection }
@@ -123,7 +150,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
         timeout(Self::PATIENCE, script.invoke_async(&mut connection))
             .await
             .map_err(|_| StoreError::from(StoreErrorKind::TimedOut))?
-            .map_err(StoreError::new)
+            .map_err(failure)
     }
 }
 
@@ -168,9 +195,43 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> IdempotencyStore for Red
             timeout(Self::PATIENCE, ping.query_async::<()>(&mut connection))
                 .await
                 .map_err(|_| StoreError::from(StoreErrorKind::TimedOut))?
-                .map_err(StoreError::new)
+                .map_err(failure)
         })
     }
+}
+
+/// Returns the client for a URL, and checks its TLS.
+fn client(url: &str, roots: Option<&[u8]>) -> Result<Client, StoreError> {
+    let info = url.into_connection_info().map_err(refused)?;
+    match info.addr() {
+        ConnectionAddr::TcpTls { insecure: true, .. } => Err(refused(
+            "`#insecure` would accept the certificate of any server",
+        )),
+        ConnectionAddr::TcpTls { .. } => tls::client(info, roots),
+        _ if roots.is_some() => Err(refused("an address without TLS has no use for roots")),
+        _ => Client::open(info).map_err(refused),
+    }
+}
+
+fn refused(source: impl Into<super::BoxError>) -> StoreError {
+    StoreError::with_source(StoreErrorKind::Configuration, source)
+}
+
+/// Tells the errors of the client apart.
+fn failure(error: RedisError) -> StoreError {
+    let kind = match error.kind() {
+        ErrorKind::InvalidClientConfig
+        | ErrorKind::AuthenticationFailed
+        | ErrorKind::RESP3NotSupported => StoreErrorKind::Configuration,
+        // A wrong user, password or right: of the server's own, without a name in the client.
+        _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
+            StoreErrorKind::Configuration
+        }
+        _ if tls::is_refusal(&error) => StoreErrorKind::Configuration,
+        _ if error.is_timeout() => StoreErrorKind::TimedOut,
+        _ => StoreErrorKind::Unavailable,
+    };
+    StoreError::with_source(kind, error)
 }
 
 /// Leaves the address out: it may hold a password.

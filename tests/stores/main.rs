@@ -10,12 +10,15 @@ mod behaviours;
 mod file;
 mod fixture;
 mod forgetful;
+mod kills;
 #[path = "../support/model.rs"]
 mod model;
 mod models;
 mod outages;
+mod postgres;
 mod processes;
 mod receiving;
 mod servers;
+mod tls;
 mod transactions;
 mod worker;

@@ -234,7 +234,7 @@ async fn effects(fixture: &Fixture) -> Vec<String> {
 }
 
 /// More by hand: `KILLS=300` and `DELIVERIES=20000`.
-fn number(variable: &str, otherwise: usize) -> usize {
+pub(crate) fn number(variable: &str, otherwise: usize) -> usize {
     std::env::var(variable).map_or(otherwise, |number| number.parse().unwrap())
 }
 

@@ -5,7 +5,7 @@ use std::{
     io::Write as _,
     net::{TcpListener, TcpStream},
     os::unix::{
-        fs::{MetadataExt as _, chown},
+        fs::{MetadataExt as _, PermissionsExt as _, chown},
         process::CommandExt as _,
     },
     path::{Path, PathBuf},
@@ -31,7 +31,15 @@ const KEEPER: &str = r#"
     folder=$1; shift
     "$@" >server.log 2>&1 &
     read -r keep
-    kill -INT $!
+    if [ "$keep" = kill ]; then
+        kill -STOP $!
+        children=$(cat /proc/$!/task/$!/children)
+        kill -KILL $! $children
+        # A zombie has none.
+        for child in $children; do while [ -e /proc/$child/exe ]; do sleep 0.01; done; done
+    else
+        kill -INT $!
+    fi
     wait $!
     [ "$keep" ] || rm -rf "$folder"
 "#;
@@ -112,6 +120,32 @@ impl Server {
             keeper.stdin.take().unwrap().write_all(b"keep\n").unwrap();
             keeper.wait().unwrap();
         }
+    }
+
+    /// Restarts with more arguments, in which `@` is the server's folder, and with these files in it.
+    pub(crate) fn restart_with(&mut self, files: &[(&str, &str)], arguments: &str) {
+        self.stop();
+        for (name, content) in files {
+            let path = self.folder.join(name);
+            fs::write(&path, content).unwrap();
+            // PostgreSQL refuses a key that others can read.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((user, group)) = self.user {
+                chown(&path, Some(user), Some(group)).unwrap();
+            }
+        }
+        let arguments = arguments.replace('@', &self.folder.display().to_string());
+        self.command.extend(arguments.split(' ').map(str::to_owned));
+        self.start();
+    }
+
+    /// Kills the server itself, as the kernel would, and starts it again on its data.
+    pub(crate) fn kill_and_start(&mut self) {
+        if let Some(mut keeper) = self.running.take() {
+            keeper.stdin.take().unwrap().write_all(b"kill\n").unwrap();
+            keeper.wait().unwrap();
+        }
+        self.start();
     }
 
     fn log(&self) -> String {

@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deadpool_postgres::tokio_postgres;
 use gemini_webhooks::{
     Receiver, Secret, Verifier,
     receiver::{HandlerError, Outcome, Received},
@@ -18,7 +17,7 @@ use gemini_webhooks::{
 };
 use time::OffsetDateTime;
 
-use crate::fixture::{SECRET, client, redis_connection, signed};
+use crate::fixture::{SECRET, redis_connection, signed};
 
 /// The environment variable that makes this process a worker: the store's URL, the namespace, the
 /// numbers of the deliveries, and how many to handle at once, a line each.
@@ -38,7 +37,7 @@ const PAUSE: Duration = Duration::from_micros(700);
 /// The effect, and in one step with it the completion of the claim.
 enum Effects {
     Sqlite(SqliteStore),
-    Postgres(tokio::sync::Mutex<tokio_postgres::Client>),
+    Postgres(PostgresStore),
     Redis(redis::aio::MultiplexedConnection, String),
 }
 
@@ -58,16 +57,12 @@ impl Effects {
                 };
                 Ok(store.complete_with(claim, work).await?)
             }
-            Self::Postgres(client) => {
-                let mut client = client.lock().await;
-                let transaction = client.transaction().await?;
+            Self::Postgres(store) => {
+                let transaction = store.begin(claim).await?;
                 let insert = "INSERT INTO effects VALUES ($1)";
-                transaction.execute(insert, &[&id]).await?;
-                let ours = PostgresStore::complete_in(&transaction, claim, retention).await?;
-                if ours {
-                    transaction.commit().await?;
-                }
-                Ok(ours)
+                transaction.client().execute(insert, &[&id]).await?;
+                transaction.complete().await?;
+                Ok(true)
             }
             Self::Redis(connection, list) => {
                 let script = redis::Script::new(
@@ -102,8 +97,8 @@ async fn open(
         );
         return Ok((effects, Arc::new(RedisStore::connect(store)?)));
     }
-    let effects = Effects::Postgres(client(store).await.into());
-    Ok((effects, Arc::new(PostgresStore::connect(store)?)))
+    let store = PostgresStore::connect(store)?;
+    Ok((Effects::Postgres(store.clone()), Arc::new(store)))
 }
 
 /// Does nothing where it is not started as a worker.

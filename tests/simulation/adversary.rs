@@ -21,9 +21,10 @@ use crate::{
 /// expiry, and the error of the clocks.
 const TOO_OLD: Duration = Duration::from_secs(300 + 300 + 120);
 
-/// What the adversary has come by.
-#[derive(Default)]
+/// What the adversary has, and has come by.
 pub(crate) struct Loot {
+    /// Of its own making.
+    keys: SigningKeys,
     captured: Vec<Captured>,
     /// Tokens and their contexts.
     leaked: Vec<(String, String)>,
@@ -41,6 +42,17 @@ struct Captured {
 }
 
 impl Loot {
+    pub(crate) fn new(seed: u64) -> Self {
+        let random = Random::seeded(Rng::new(seed, "keys of the adversary").next());
+        Self {
+            keys: SigningKeys::generate_from(&random),
+            captured: Vec::new(),
+            leaked: Vec::new(),
+            short_lived: None,
+            old_secret: None,
+        }
+    }
+
     pub(crate) fn capture(&mut self, genuine: &Genuine, sent: &SignedDelivery, at: Duration) {
         self.captured.push(Captured {
             genuine: genuine.clone(),
@@ -64,7 +76,7 @@ struct Adversary {
 /// One act after the other, at any times.
 pub(crate) async fn attack(world: World, number: u64) {
     let mut rng = Rng::new(world.plan.seed, &format!("act {number}"));
-    let keys = SigningKeys::generate_from(&Random::seeded(rng.next()));
+    let keys = world.loot().keys.clone();
     // A few acts follow the last retries.
     let later = if rng.chance(85) { 0 } else { 25 * 3_600_000 };
     world
@@ -84,7 +96,7 @@ pub(crate) async fn attack(world: World, number: u64) {
 /// that want newer keys again and again.
 pub(crate) async fn block_rotation(world: World, number: u64) {
     let mut rng = Rng::new(world.plan.seed, &format!("rotation attack {number}"));
-    let keys = SigningKeys::generate_from(&Random::seeded(rng.next()));
+    let keys = world.loot().keys.clone();
     let from = google::rotation(&world.plan, number).saturating_sub(Duration::from_secs(40));
     world.executor.sleep_until(from).await;
     let pace = *rng.pick(&[2_000, 4_000, 20_000, 29_900]);

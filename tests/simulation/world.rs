@@ -182,7 +182,7 @@ impl World {
             google: google.into(),
             key_server: key_server.into(),
             fleet: fleet.into(),
-            loot: Mutex::default(),
+            loot: Loot::new(seed).into(),
             balancer: Rng::new(seed, "balancer").into(),
             outages: Mutex::default(),
             runs: AtomicU64::new(0),

@@ -51,6 +51,8 @@ fn same(real: &ClaimOutcome, model: &ClaimOutcome) -> bool {
 
 async fn compare(fixture: &Fixture, server: Server, seed: u64) {
     let mut numbers = Numbers(seed);
+    // It creates the table, which is looked into.
+    fixture.store.check().await.unwrap();
     let clock = Clock::manual(OffsetDateTime::now_utc());
     let model = Model::new(server, clock.clone());
     // Pairs of claims: the server's and the model's.

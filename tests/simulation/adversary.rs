@@ -17,9 +17,10 @@ use crate::{
     world::World,
 };
 
-/// The time after which a copy can't be accepted: a side of the window, the leeway of a token's
-/// expiry, and the error of the clocks.
-const TOO_OLD: Duration = Duration::from_secs(300 + 300 + 120);
+/// The time after which a copy can't be accepted: a side of the window, and the error of the clocks.
+const TOO_OLD: Duration = Duration::from_secs(300 + 60 + 40);
+/// A token is valid for so much longer.
+const LEEWAY: Duration = Duration::from_secs(300);
 
 /// What the adversary has, and has come by.
 pub(crate) struct Loot {
@@ -97,6 +98,10 @@ pub(crate) async fn attack(world: World, number: u64) {
 pub(crate) async fn block_rotation(world: World, number: u64) {
     let mut rng = Rng::new(world.plan.seed, &format!("rotation attack {number}"));
     let keys = world.loot().keys.clone();
+    // In the other half, nobody but honest deliveries asks for newer keys.
+    if rng.chance(50) {
+        return;
+    }
     let from = google::rotation(&world.plan, number).saturating_sub(Duration::from_secs(40));
     world.executor.sleep_until(from).await;
     let pace = *rng.pick(&[2_000, 4_000, 20_000, 29_900]);
@@ -134,11 +139,11 @@ impl Adversary {
             0 => self.forge_v1(),
             1 => self.forge_per_request(),
             2 => self.forge_token_without_key(),
-            3 => self.tamper(),
-            4 => self.mix(),
+            3 => self.tamper().await,
+            4 => self.mix().await,
             5 | 6 => self.replay().await,
             7 => self.replay_at_the_edge().await,
-            8 | 9 => self.replay_as_another_job(),
+            8 | 9 => self.replay_as_another_job().await,
             10 => self.foreign_without_token(),
             11 => self.foreign_with_bad_token(),
             12 | 13 => self.foreign_with_leaked_token(),
@@ -147,7 +152,7 @@ impl Adversary {
             16 => self.hang_up_again_and_again().await,
             17 => self.stay_away_from_sense(),
             18 => self.forge_as_the_key_server().await,
-            _ => self.strip(),
+            _ => self.strip().await,
         }
     }
 
@@ -222,6 +227,19 @@ impl Adversary {
         (!all.is_empty()).then(|| self.rng.pick(&all).clone())
     }
 
+    /// Waits for one that the window still admits.
+    async fn fresh(&mut self, wanted: impl Fn(&Captured) -> bool) -> Option<Captured> {
+        for _ in 0..120 {
+            let now = self.now();
+            let fresh = self.captured(|it| wanted(it) && it.at + Duration::from_secs(120) > now);
+            if fresh.is_some() {
+                return fresh;
+            }
+            self.world.executor.sleep(Duration::from_secs(30)).await;
+        }
+        None
+    }
+
     fn forge_v1(&mut self) {
         let (id, now, body) = (self.id(), wall(self.now()), self.body());
         let signer = Signer::v1(&secret(&mut self.rng));
@@ -265,8 +283,8 @@ impl Adversary {
     }
 
     /// Changes one thing of a genuine attempt.
-    fn tamper(&mut self) {
-        let Some(mut captured) = self.captured(|_| true) else {
+    async fn tamper(&mut self) {
+        let Some(mut captured) = self.fresh(|_| true).await else {
             return self.forge_v1();
         };
         let sent = &mut captured.sent;
@@ -286,12 +304,12 @@ impl Adversary {
     }
 
     /// The signature of one attempt beside the content of another.
-    fn mix(&mut self) {
+    async fn mix(&mut self) {
         let Some(one) = self.captured(|_| true) else {
             return self.forge_v1();
         };
         let number = one.genuine.number;
-        let Some(other) = self.captured(|it| it.genuine.number != number) else {
+        let Some(other) = self.fresh(|it| it.genuine.number != number).await else {
             return;
         };
         let mut sent = other.sent;
@@ -305,7 +323,13 @@ impl Adversary {
 
     /// The same once more: soon, or long after.
     async fn replay(&mut self) {
-        let Some(captured) = self.captured(|_| true) else {
+        let recent = self.rng.chance(70);
+        let captured = if recent {
+            self.fresh(|_| true).await
+        } else {
+            self.captured(|_| true)
+        };
+        let Some(captured) = captured else {
             return self.forge_v1();
         };
         if self.rng.chance(40) {
@@ -330,7 +354,11 @@ impl Adversary {
             sent.id = self.id();
             sent.timestamp = wall(self.now()).unix_timestamp().to_string();
         }
-        let too_old = self.now() > captured.at + TOO_OLD;
+        let limit = match captured.genuine.signing {
+            Signing::V1 | Signing::V1a => TOO_OLD,
+            Signing::Rs256 | Signing::EdDsa => TOO_OLD + LEEWAY,
+        };
+        let too_old = self.now() > captured.at + limit;
         let purpose = if too_old {
             Purpose::Forged
         } else {
@@ -361,14 +389,18 @@ impl Adversary {
     }
 
     /// A genuine attempt with the token of another job: it must not hide the genuine one.
-    fn replay_as_another_job(&mut self) {
-        let wanted = |it: &Captured| it.genuine.uri.contains('?');
-        let now = self.now();
-        let fresh = |it: &Captured| wanted(it) && it.at + Duration::from_secs(200) > now;
-        let captured = self.captured(fresh).or_else(|| self.captured(wanted));
+    async fn replay_as_another_job(&mut self) {
+        let captured = self.fresh(|it| it.genuine.signing != Signing::V1).await;
         let (Some(captured), Some((uri, context))) = (captured, self.leaked()) else {
             return self.forge_v1();
         };
+        if context == captured.genuine.context {
+            return;
+        }
+        if !captured.genuine.uri.contains('?') {
+            // The signed token speaks against the one in the URI.
+            return self.forge(captured.sent, &uri);
+        }
         let resource = format!("batches/{}", captured.genuine.number);
         self.world.oracle().allow(resource, context);
         self.send(captured.sent, &uri, Purpose::Copy);
@@ -402,7 +434,15 @@ impl Adversary {
         let (sent, _) = self.foreign(metadata);
         let uri = match self.leaked() {
             // Changed by one character, cut, or two of them.
-            Some((uri, _)) if !in_event => match self.rng.below(3) {
+            Some((uri, _)) if !in_event => match self.rng.below(4) {
+                3 => {
+                    // Two that are valid, of different jobs.
+                    let leaked = self.world.loot().leaked.clone();
+                    let second = leaked
+                        .iter()
+                        .find(|(token, _)| !uri.contains(token.as_str()));
+                    JobTokens::callback_uri(&uri, &second.unwrap().0)
+                }
                 0 => uri[..uri.len() - 1].to_owned() + if uri.ends_with('A') { "B" } else { "A" },
                 1 => uri[..uri.len() - 4].to_owned(),
                 _ => JobTokens::callback_uri(&uri, &token),
@@ -418,7 +458,18 @@ impl Adversary {
         let Some((uri, context)) = self.leaked() else {
             return self.foreign_without_token();
         };
-        let (sent, resource) = self.foreign(Value::Null);
+        let (mut sent, resource) = self.foreign(Value::Null);
+        // At the time of the job's own event, so as to hide it.
+        let own = self.captured(|it| it.genuine.context == context && it.genuine.uri.contains('?'));
+        if let Some(own) = own {
+            let (number, now) = (own.genuine.number, self.now());
+            let theirs = format!("\"batches/{number}\"");
+            let body = own
+                .genuine
+                .body
+                .replace(&theirs, &format!("\"{resource}\""));
+            sent = self.world.google().sign(Signing::V1a, &sent.id, now, &body);
+        }
         self.world.oracle().allow(resource, context);
         self.send(sent, &uri, Purpose::Leaked);
     }
@@ -446,9 +497,15 @@ impl Adversary {
 
     /// Many at once that all want newer keys.
     fn flood(&mut self) {
-        for _ in 0..10 + self.rng.below(20) {
+        // Now and then more than may wait for keys, all at one process.
+        let (many, place) = match self.rng.below(6) {
+            0 => (300, Some(0)),
+            _ => (10 + self.rng.below(20), None),
+        };
+        for _ in 0..many {
             let uri = self.leaked().map_or("/webhook".into(), |(uri, _)| uri);
-            let request = self.unknown_key(&uri);
+            let mut request = self.unknown_key(&uri);
+            request.place = place;
             self.submit(request);
         }
     }
@@ -456,10 +513,17 @@ impl Adversary {
     /// Costs nothing to make, and wants newer keys.
     fn unknown_key(&mut self, uri: &str) -> Request {
         let (now, body) = (wall(self.now()), self.body());
-        let mut sent = Signer::v1a(&self.keys).sign(self.id(), now, body);
-        if self.rng.chance(50) {
-            sent.signature = format!("v1a,{}==", "A".repeat(86));
-        }
+        let (id, timestamp) = (self.id(), now.unix_timestamp().to_string());
+        let signed = self
+            .rng
+            .chance(10)
+            .then(|| Signer::v1a(&self.keys).sign(&id, now, &*body));
+        let sent = signed.unwrap_or_else(|| {
+            let mut cheap = Signer::v1(&secret(&mut self.rng)).sign(id, now, body);
+            cheap.timestamp = timestamp;
+            cheap.signature = format!("v1a,{}==", "A".repeat(86));
+            cheap
+        });
         Request {
             sent,
             uri: uri.to_owned(),
@@ -520,10 +584,10 @@ impl Adversary {
     }
 
     /// A genuine attempt without its proof of origin, or with a second signature.
-    fn strip(&mut self) {
+    async fn strip(&mut self) {
         let stripped =
             |it: &Captured| it.genuine.uri.contains('?') && it.genuine.signing != Signing::V1;
-        let Some(captured) = self.captured(stripped) else {
+        let Some(captured) = self.fresh(stripped).await else {
             return self.foreign_without_token();
         };
         let mut sent = captured.sent;

@@ -8,7 +8,6 @@ use std::{
 
 use gemini_webhooks::{
     Attempt, Delivery, Error, PerRequest, Receiver, Secret, SharedVerifier, Verifier,
-    VerifierBuilder,
     keys::{BoxFuture, FetchError, Fetched, KeySource, RefreshedKeys},
     receiver::{HandlerError, Outcome, Received, Reply},
     testing::{Clock, Random, SignedDelivery},
@@ -117,6 +116,7 @@ pub(crate) fn start(world: &World, place: usize) {
         rng: Mutex::new(Rng::new(rng.next(), "source")),
     };
     let keys = RefreshedKeys::new(source)
+        .stale_for(Duration::from_secs(3 * 3600))
         .clock(clock.clone())
         .random(&Random::seeded(rng.next()));
     let keys = Arc::new(keys);
@@ -168,8 +168,14 @@ fn verifier(
         per_request = per_request.require_uri_token();
     }
     let builder = Verifier::builder().per_request(per_request);
-    let secrets = secrets.iter().cloned();
-    let builder = secrets.fold(builder, VerifierBuilder::secret);
+    let builder = secrets.iter().fold(builder, |builder, secret| {
+        // A rotation keeps the name, which is a part of the key.
+        if world.plan.seed.is_multiple_of(2) {
+            builder.named_secret("main", secret.clone())
+        } else {
+            builder.secret(secret.clone())
+        }
+    });
     builder.clock(clock.clone()).build().unwrap()
 }
 
@@ -256,6 +262,13 @@ fn check(
             format_args!("a forgery is answered {}: {id}", reply.status),
         );
     }
+    if reply
+        .retry_after
+        .is_some_and(|wait| wait > Receiver::DEFAULT_LEASE + Duration::from_secs(1))
+    {
+        let wait = reply.retry_after;
+        oracle.violated("cost", format_args!("{id} is to come again after {wait:?}"));
+    }
     let Outcome::Refused(refusal) = &reply.outcome else {
         let identity = reply.delivery.as_ref().and_then(identity);
         oracle.answered(&identity.unwrap(), reply.status);
@@ -327,7 +340,9 @@ async fn handle(
     received: Received<'_>,
 ) -> Result<(), HandlerError> {
     let claim = received.claim().clone();
+    world.trace(|| format!("handler begins {}", claim.key()));
     let result = work(world, running, received).await;
+    world.trace(|| format!("handler ends {}: {result:?}", claim.key()));
     if result
         .as_ref()
         .map_or_else(HandlerError::is_permanent, |()| true)
@@ -468,7 +483,10 @@ impl Source {
             .rev()
             .take_while(|begun| **begun > from)
             .count();
-        if recent > 10 {
+        // Where a fetch has failed, it is tried again sooner.
+        let sound_since = self.world.key_server().sound_since;
+        let sound = sound_since.saturating_add(Duration::from_secs(60)) < now;
+        if recent > if sound { 4 } else { 10 } {
             let what = format!(
                 "process {} fetched keys {recent} times in a minute",
                 self.place

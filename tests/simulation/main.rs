@@ -22,8 +22,9 @@ use std::{
     thread,
 };
 
+use oracle::Violation;
 use plan::Plan;
-use world::{Report, run};
+use world::run;
 
 /// What `SIMULATION` says.
 struct Options {
@@ -36,6 +37,11 @@ struct Options {
 
 impl Options {
     fn read() -> Self {
+        let words = std::env::var("SIMULATION").unwrap_or_default();
+        Self::parse(&words).unwrap_or_else(|wrong| panic!("SIMULATION={words:?}: {wrong}"))
+    }
+
+    fn parse(words: &str) -> Result<Self, String> {
         let mut options = Self {
             from: 1,
             seeds: if cfg!(debug_assertions) { 40 } else { 300 },
@@ -43,20 +49,31 @@ impl Options {
             trace: None,
             shrink: false,
         };
-        for word in std::env::var("SIMULATION")
-            .unwrap_or_default()
-            .split_whitespace()
-        {
-            match word.split_once('=').expect("NAME=VALUE") {
-                ("from", from) => options.from = from.parse().unwrap(),
-                ("seeds", seeds) => options.seeds = seeds.parse().unwrap(),
-                ("seed", seed) => (options.from, options.seeds) = (seed.parse().unwrap(), 1),
-                ("shrink", _) => options.shrink = true,
-                ("trace", path) => options.trace = Some(path.into()),
+        for word in words.split_whitespace() {
+            let Some((name, value)) = word.split_once('=') else {
+                return Err(format!("{word:?} is not NAME=VALUE"));
+            };
+            let number = || {
+                let number = value
+                    .parse()
+                    .ok()
+                    .filter(|it| (1..=u64::from(u32::MAX)).contains(it));
+                number.ok_or_else(|| format!("{name} is a number from 1 to {}", u32::MAX))
+            };
+            match name {
+                "from" => options.from = number()?,
+                "seeds" => options.seeds = number()?,
+                "seed" => (options.from, options.seeds) = (number()?, 1),
+                "trace" => options.trace = Some(value.into()),
+                "shrink" => options.shrink = value == "yes",
                 _ => options.changes = format!("{} {word}", options.changes),
             }
         }
-        options
+        if options.trace.is_some() && options.seeds > 1 {
+            return Err("a trace is that of one seed".into());
+        }
+        Plan::new(options.from).with(&options.changes)?;
+        Ok(options)
     }
 }
 
@@ -67,30 +84,31 @@ fn shrink(mut plan: Plan, invariant: &str) -> Plan {
         violation.is_some_and(|violation| violation.invariant == invariant)
     };
     while let Some(smaller) = plan.smaller().into_iter().find(breaks) {
+        println!("it breaks with {smaller} too");
         plan = smaller;
     }
     plan
 }
 
-fn fail(plan: &Plan, report: &Report, options: &Options) -> ! {
-    let violation = report.violation.as_ref().unwrap();
-    eprintln!(
-        "seed {} breaks `{}`: {}",
-        plan.seed, violation.invariant, violation.what
-    );
-    let smallest = if options.shrink {
-        shrink(plan.clone(), violation.invariant)
-    } else {
-        plan.clone()
-    };
-    let replay = format!("seed={} {smallest}", plan.seed);
+fn fail(plan: &Plan, violation: &Violation, options: &Options) -> ! {
+    let (seed, invariant) = (plan.seed, violation.invariant);
+    println!("seed {seed} breaks `{invariant}`: {}", violation.what);
+    let mut smallest = plan.clone();
+    if options.shrink {
+        smallest = shrink(smallest, invariant);
+    }
     let again = run(&smallest, true);
     let trace = again.trace.unwrap();
     let lines: Vec<&str> = trace.lines().collect();
     let last = lines[lines.len().saturating_sub(40)..].join("\n");
+    let violation = again
+        .violation
+        .map_or_else(String::new, |violation| violation.what);
     panic!(
-        "seed {} breaks `{}`: {}\n{last}\nthe smallest plan that breaks it: {:?}\nrun it again: SIMULATION='{replay} trace=/tmp/trace' cargo test --all-features --test simulation",
-        plan.seed, violation.invariant, violation.what, again.violation,
+        "a promise is broken, see docs/reliability.md\n{last}\n`{invariant}`: {violation}\n\
+         seed {seed} with {smallest}\n\
+         its trace: tests/simulation/run trace {seed} {smallest}\n\
+         made smaller: tests/simulation/run shrink {seed}"
     );
 }
 
@@ -107,15 +125,19 @@ fn every_promise_holds_in_a_fleet_under_attack() {
                 if seed >= end {
                     return;
                 }
-                let plan = Plan::new(seed).with(&options.changes);
+                let plan = Plan::new(seed).with(&options.changes).unwrap();
                 let report = run(&plan, options.trace.is_some());
                 if let (Some(path), Some(trace)) = (&options.trace, &report.trace) {
                     std::fs::write(path, trace).unwrap();
                 }
-                if report.violation.is_some() {
-                    next.store(end, Ordering::SeqCst);
-                    fail(&plan, &report, &options);
+                if let Some(violation) = report.violation {
+                    // One thread tells.
+                    if next.swap(u64::MAX / 2, Ordering::SeqCst) < u64::MAX / 2 {
+                        fail(&plan, &violation, &options);
+                    }
+                    return;
                 }
+                assert!(!options.shrink, "seed {seed} breaks no promise");
                 let load = report.load;
                 if options.changes.is_empty() {
                     assert!(

@@ -52,6 +52,17 @@ pub(crate) struct Plan {
     pub(crate) handler_faults: u64,
 }
 
+/// The least and the most of a number.
+fn bounds(name: &str) -> (u64, u64) {
+    match name {
+        "receivers" => (1, 16),
+        "hours" => (1, 240),
+        "network_faults" | "store_faults" | "handler_faults" | "secret_rotations" => (0, 1),
+        "key_rotations" => (0, 3),
+        _ => (0, 2_000),
+    }
+}
+
 impl Plan {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed, "plan");
@@ -104,22 +115,27 @@ impl Plan {
     }
 
     /// Reads changes such as `receivers=1 crashes=0`.
-    pub(crate) fn with(mut self, changes: &str) -> Self {
+    pub(crate) fn with(mut self, changes: &str) -> Result<Self, String> {
         for change in changes.split_whitespace() {
-            let (name, value) = change.split_once('=').expect("a change is NAME=NUMBER");
+            let (name, value) = change.split_once('=').unwrap_or((change, ""));
             if name == "store" {
                 let known = STORES.iter().find(|(name, _)| *name == value);
-                self.store = known
-                    .unwrap_or_else(|| panic!("there is no store {value}"))
-                    .1;
+                let names = STORES.map(|(name, _)| name).join(", ");
+                self.store = known.ok_or_else(|| format!("a store is one of {names}"))?.1;
                 continue;
             }
             let mut numbers = self.numbers();
+            let names: Vec<&str> = numbers.iter().map(|(name, _)| *name).collect();
+            let names = names.join(", ");
             let number = numbers.iter_mut().find(|(known, _)| *known == name);
-            let (_, number) = number.unwrap_or_else(|| panic!("a plan has no {name}"));
-            **number = value.parse().expect("a change is NAME=NUMBER");
+            let Some((_, number)) = number else {
+                return Err(format!("{name:?} is not one of {names}"));
+            };
+            let (least, most) = bounds(name);
+            let value = value.parse().ok().filter(|it| (least..=most).contains(it));
+            **number = value.ok_or_else(|| format!("{name} is a number from {least} to {most}"))?;
         }
-        self
+        Ok(self)
     }
 
     /// Plans that have less of one thing, those with the least first.
@@ -128,7 +144,7 @@ impl Plan {
         for index in 0..self.clone().numbers().len() {
             let mut plan = self.clone();
             let now = *plan.numbers()[index].1;
-            let least = u64::from(["receivers", "hours"].contains(&plan.numbers()[index].0));
+            let (least, _) = bounds(plan.numbers()[index].0);
             for less in [least, now / 4, now / 2, now.saturating_sub(1)] {
                 if less < now && less >= least {
                     *plan.numbers()[index].1 = less;

@@ -159,6 +159,8 @@ impl SimulatedStore {
         };
         self.world.executor.sleep(time).await;
         if lost || self.world.store_is_down() {
+            self.world
+                .trace(|| "store   fails an operation, before it has happened or after".into());
             return Err(StoreError::new("the simulation lets it fail"));
         }
         Ok(())

@@ -38,7 +38,9 @@ pub(crate) struct World(Arc<Everything>);
 pub(crate) struct Everything {
     pub(crate) plan: Plan,
     pub(crate) executor: Executor,
+    /// The tokens under the current job key, which also accept those under the former.
     pub(crate) tokens: JobTokens,
+    former_tokens: JobTokens,
     pub(crate) require_uri_token: bool,
     oracle: Mutex<Oracle>,
     google: Mutex<Google>,
@@ -111,6 +113,15 @@ impl Everything {
         self.landed.lock().unwrap().push(place);
     }
 
+    /// The job key is replaced in the middle of the deliveries.
+    pub(crate) fn minted_by(&self, number: u64) -> &JobTokens {
+        if number < self.plan.deliveries / 2 {
+            &self.former_tokens
+        } else {
+            &self.tokens
+        }
+    }
+
     pub(crate) fn next_run(&self) -> u64 {
         self.runs.fetch_add(1, Ordering::SeqCst)
     }
@@ -118,7 +129,8 @@ impl Everything {
     pub(crate) fn trace(&self, line: impl FnOnce() -> String) {
         let mut trace = self.trace.lock().unwrap();
         if let Some(trace) = &mut *trace {
-            writeln!(trace, "{:>16.6?} {}", self.executor.now(), line()).unwrap();
+            let now = self.executor.now().as_secs_f64();
+            writeln!(trace, "{now:>13.6} {}", line()).unwrap();
         }
     }
 }
@@ -144,9 +156,14 @@ impl World {
         let executor = Executor::new(Rng::new(seed, "order of tasks"));
         let google = Google::new(seed);
         let key_server = KeyServer::new(seed, google.keys.clone());
+        let (clock, random) = (add_machine(&executor, 0), Random::seeded(rng.next()));
+        let former_tokens = JobTokens::new(rng.bytes())
+            .clock(clock.clone())
+            .random(random.clone());
         let tokens = JobTokens::new(rng.bytes())
-            .clock(add_machine(&executor, 0))
-            .random(Random::seeded(rng.next()));
+            .clock(clock)
+            .random(random)
+            .or_made_by(former_tokens.clone());
         let drift = |rng: &mut Rng| i64::try_from(rng.below(201)).unwrap() - 100;
         let shared = add_machine(&executor, drift(&mut rng));
         let backend = match plan.store {
@@ -177,6 +194,7 @@ impl World {
         Self(Arc::new(Everything {
             executor,
             tokens,
+            former_tokens,
             require_uri_token: rng.chance(30),
             oracle: Mutex::default(),
             google: google.into(),
@@ -384,6 +402,7 @@ async fn outage(world: World, number: u64) {
             world.outages.lock().unwrap().store = false;
         }
         1 => {
+            let mut asked_to_wait = false;
             while world.executor.now() < end {
                 let mode = *rng.pick(&[
                     Mode::Slow,
@@ -393,6 +412,7 @@ async fn outage(world: World, number: u64) {
                     Mode::Wrong,
                     Mode::Impersonated,
                 ]);
+                asked_to_wait |= matches!(mode, Mode::Away(Some(_)));
                 world.key_server().mode = mode;
                 // Nobody can know before it is over when that will be.
                 world.key_server().sound_since = Duration::MAX;
@@ -406,7 +426,7 @@ async fn outage(world: World, number: u64) {
             let mut server = world.key_server();
             server.mode = Mode::Sound;
             // A source may ask to wait for 5 minutes, and one answer may still be on its way.
-            server.sound_since = now + Duration::from_secs(310);
+            server.sound_since = now + Duration::from_secs(if asked_to_wait { 310 } else { 10 });
         }
         _ => {
             world.outages.lock().unwrap().network = true;

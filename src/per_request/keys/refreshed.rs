@@ -192,7 +192,13 @@ impl RefreshedKeys {
             return Newer::Yes;
         }
         let Some(flight) = flight else {
-            return Newer::No;
+            // After a fetch that failed, the refusal may be wrong for as long as none may begin.
+            let (_, last) = &self.state().ended;
+            return if last.is_ok() {
+                Newer::No
+            } else {
+                Newer::Unknown
+            };
         };
         let Some(_seat) = Seat::take(&self.deliveries) else {
             return Newer::Unknown;

@@ -319,6 +319,28 @@ async fn among_a_thousand_forgeries_no_genuine_delivery_is_refused_for_good() {
     assert_eq!(verify(&verifier, &sent).await, Ok(()));
 }
 
+/// The keys may be those of the delivery by now, and nobody could look.
+#[tokio::test]
+async fn after_a_fetch_that_failed_a_delivery_is_to_come_again() {
+    let (old, new) = (SigningKeys::generate(), SigningKeys::generate());
+    let world = World::new(&old);
+    let (_, verifier) = world.fetched().await;
+    world.serve(&new);
+    world.server.down.store(true, Ordering::SeqCst);
+    world.pass(31 * SECOND).await;
+    for _ in 0..3 {
+        let sent = world.sign(&new);
+        assert_eq!(verify(&verifier, &sent).await, Err("keys_unavailable"));
+        world.pass(SECOND).await;
+    }
+    assert_eq!(world.fetches(), 2, "no other fetch begins in the cool-down");
+    world.server.down.store(false, Ordering::SeqCst);
+    world.pass(30 * SECOND).await;
+    assert_eq!(verify(&verifier, &world.sign(&new)).await, Ok(()));
+    let forged = world.forge();
+    assert_eq!(verify(&verifier, &forged).await, Err("signature_mismatch"));
+}
+
 #[tokio::test]
 async fn nobody_waits_longer_than_2_seconds() {
     let google = SigningKeys::generate();

@@ -57,6 +57,9 @@ const WITHOUT_TEXT: [&str; 8] = [
     "StoreErrorKind",
 ];
 
+/// A value of these needs a server: `tests/stores/postgres.rs` looks at one.
+const OF_A_SERVER: [&str; 1] = ["PostgresTransaction"];
+
 /// The texts that must not be shown, in pieces that nothing else has by chance.
 #[derive(Default)]
 struct Secrets {
@@ -526,10 +529,11 @@ async fn no_public_type_shows_a_secret() {
     assert!(public.len() > 70, "{public:?}");
     let mut known = world.secrets.types.into_inner();
     known.extend(WITHOUT_TEXT.map(str::to_owned));
+    known.extend(OF_A_SERVER.map(str::to_owned));
     let missing: Vec<_> = public.difference(&known).collect();
     assert!(missing.is_empty(), "show a value of each here: {missing:?}");
-    let stale = WITHOUT_TEXT
-        .into_iter()
+    let stale = (WITHOUT_TEXT.into_iter())
+        .chain(OF_A_SERVER)
         .filter(|name| !public.contains(*name));
     assert_eq!(stale.collect::<Vec<_>>(), [""; 0]);
 }

@@ -549,6 +549,11 @@ async fn a_transaction_that_is_dropped_or_rolled_back_leaves_nothing() {
     }
     assert_eq!(setting.effects().await, 0);
     let transaction = setting.store.begin(&claim).await.unwrap();
+    let shown = format!("{transaction:?}");
+    assert!(
+        !shown.contains(claim.key()),
+        "a nonce may be a part of the key: {shown}"
+    );
     insert(transaction.client()).await;
     transaction.complete().await.unwrap();
     assert_eq!(setting.effects().await, 1);

@@ -89,7 +89,7 @@
 //! | `rust-crypto` | no | per-request webhooks, in Rust alone; `aws-lc-rs` wins where both are enabled |
 //! | `reqwest` | no | `keys::JwksEndpoint`: fetch Google's keys over HTTPS, in a Tokio runtime, and with `configure` its `ApiClient`; enables `aws-lc-rs` and `http` |
 //! | `receiver` | no | `Receiver` and `store`: each delivery is handled once; no dependencies |
-//! | `sqlite`, `postgres`, `redis` | no | `receiver` with that store, in a Tokio runtime |
+//! | `sqlite`, `postgres`, `redis` | no | `receiver` with that store; `postgres` and `redis` in a Tokio runtime |
 //! | `tls` | no | TLS for `postgres` and `redis`, with rustls on aws-lc-rs |
 //! | `tracing` | no | `receiver` with a span for each delivery |
 //! | `configure` | no | `configure`: the requests that register webhooks, for any HTTP client; enables `http` |

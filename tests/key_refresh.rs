@@ -319,6 +319,28 @@ async fn among_a_thousand_forgeries_no_genuine_delivery_is_refused_for_good() {
     assert_eq!(verify(&verifier, &sent).await, Ok(()));
 }
 
+/// A task carries the fetches on, so that they have failed, and were not abandoned.
+#[tokio::test]
+async fn forgeries_that_hang_up_cause_no_more_fetches_while_the_key_server_fails() {
+    let world = World::new(&SigningKeys::generate());
+    let (keys, verifier) = world.keys();
+    let task = run(&keys);
+    world.pass(SECOND).await;
+    let before = world.fetches();
+    world.server.down.store(true, Ordering::SeqCst);
+    world.delay(Duration::from_millis(200));
+    let mut forged = world.forge();
+    for _ in 0..150 {
+        forged.timestamp = world.clock.now().unix_timestamp().to_string();
+        hang_up(verifier.verify_refreshing(&forged, &forged.body));
+        world.pass(Duration::from_millis(200)).await;
+        world.pass(Duration::from_millis(1_800)).await;
+    }
+    let fetches = world.fetches() - before;
+    assert!(fetches <= 11, "{fetches} fetches in 300 s");
+    task.abort();
+}
+
 /// The keys may be those of the delivery by now, and nobody could look.
 #[tokio::test]
 async fn after_a_fetch_that_failed_a_delivery_is_to_come_again() {

@@ -295,14 +295,14 @@ async fn receiver_refuses_bad_settings_in_one_line() {
                 ("GEMINI_WEBHOOK_SECRETS", SECRET),
                 ("GEMINI_WEBHOOK_STORE", "redis://user:C2FV@host:port/"),
             ],
-            "GEMINI_WEBHOOK_STORE: the store is unavailable: ",
+            "GEMINI_WEBHOOK_STORE: the store is misconfigured: ",
         ),
         (
             vec![
                 ("GEMINI_WEBHOOK_SECRETS", SECRET),
                 ("GEMINI_WEBHOOK_STORE", "postgres://user:C2FV@host:port/"),
             ],
-            "GEMINI_WEBHOOK_STORE: the store is unavailable: ",
+            "GEMINI_WEBHOOK_STORE: the store is misconfigured: ",
         ),
         (
             vec![jwks],

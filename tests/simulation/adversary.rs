@@ -130,6 +130,33 @@ pub(crate) async fn block_rotation(world: World, number: u64) {
     }
 }
 
+/// Wants newer keys of a process that stands still in the middle of a fetch.
+pub(crate) async fn strike(world: World, place: usize) {
+    let rng = Rng::new(
+        world.plan.seed,
+        &format!("strike at {:?}", world.executor.now()),
+    );
+    let (keys, uri) = {
+        let loot = world.loot();
+        (
+            loot.keys.clone(),
+            JobTokens::callback_uri("/webhook", &loot.leaked[0].0),
+        )
+    };
+    world.executor.sleep(Duration::from_secs(5)).await;
+    let mut adversary = Adversary {
+        world,
+        rng,
+        keys,
+        number: 0,
+    };
+    for _ in 0..3 {
+        let mut request = adversary.unknown_key(&uri);
+        request.place = Some(place);
+        adversary.submit(request);
+    }
+}
+
 impl Adversary {
     async fn act(&mut self) {
         let act = self.rng.below(20);

@@ -14,6 +14,7 @@ use gemini_webhooks::{
 };
 
 use crate::{
+    adversary,
     executor::{Group, OUTSIDE, Sender, channel},
     google::{Mode, wall},
     oracle::Identity,
@@ -373,11 +374,15 @@ async fn work(
     }
     let time = match rng.below(20) {
         0..15 => rng.time(0, 500),
-        15..18 => rng.time(1_000, 30_000),
+        15..17 => rng.time(1_000, 30_000),
         // Longer than the lease.
         _ => rng.time(58_000, 200_000),
     };
-    let fate = rng.below(20);
+    let fate = match rng.below(20) {
+        // Whoever has lost the lease must not release that of another.
+        _ if time > Receiver::DEFAULT_LEASE && rng.chance(40) => 1,
+        fate => fate,
+    };
     if fate == 0 {
         world.executor.sleep(time / 2).await;
         resume_unwind(Box::new(HandlerPanic));
@@ -433,6 +438,10 @@ impl Source {
             // For longer than a fetch may take, so that another one begins before this one lands.
             let pause = pause(world.clone(), *place, self.rng().time(11_000, 20_000));
             world.executor.spawn(OUTSIDE, None, pause);
+            if world.plan.acts > 0 {
+                let strike = adversary::strike(world.clone(), *place);
+                world.executor.spawn(OUTSIDE, None, strike);
+            }
         }
         let latency = match mode {
             Mode::Slow => self.rng().time(500, 30_000),

@@ -8,10 +8,11 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{BoxFuture, FetchError, Fetched, KeyRefresh};
+use crate::clock::Clock;
 
 /// A fetch under way, polled by all who wait for it.
 ///
@@ -21,16 +22,21 @@ pub(super) struct Flight {
     pub(super) began: Instant,
     fetch: Mutex<Option<BoxFuture<'static, Result<Fetched, FetchError>>>>,
     helpers: AtomicUsize,
+    /// The time since which nobody polls it.
+    idle_since: Mutex<Option<Instant>>,
     abandoned: AtomicBool,
 }
 
 /// Somebody who polls a flight, until this is dropped.
-pub(super) struct Helper<'f>(&'f Flight);
+pub(super) struct Helper<'f> {
+    flight: &'f Flight,
+    clock: &'f Clock,
+}
 
 impl Drop for Helper<'_> {
     fn drop(&mut self) {
-        if self.0.helpers.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.abandoned.store(true, Ordering::SeqCst);
+        if self.flight.helpers.fetch_sub(1, Ordering::SeqCst) == 1 {
+            *self.flight.idle_since() = Some(self.clock.instant());
         }
     }
 }
@@ -46,6 +52,7 @@ impl Flight {
             began,
             fetch: Mutex::new(Some(fetch)),
             helpers: AtomicUsize::new(0),
+            idle_since: Mutex::new(None),
             abandoned: AtomicBool::new(false),
         }
     }
@@ -56,15 +63,32 @@ impl Flight {
         self.helpers.load(Ordering::SeqCst) == 0 && age >= KeyRefresh::TIMEOUT
     }
 
-    pub(super) fn help(&self) -> Helper<'_> {
+    pub(super) fn help<'f>(&'f self, clock: &'f Clock) -> Helper<'f> {
+        /// Longer than it takes to wake another task that polls.
+        const GAP: Duration = Duration::from_secs(1);
         self.helpers.fetch_add(1, Ordering::SeqCst);
-        Helper(self)
+        if let Some(since) = self.idle_since().take()
+            && clock.instant().saturating_duration_since(since) >= GAP
+        {
+            self.abandoned.store(true, Ordering::SeqCst);
+        }
+        Helper {
+            flight: self,
+            clock,
+        }
     }
 
-    /// Returns true if there was a time at which nobody polled the fetch. That it took too long is
-    /// then no fault of the source.
+    /// Returns true if there was a time, of a second or more, in which nobody polled the fetch. That it
+    /// failed is then no fault of the source, whose connection may have timed out meanwhile.
     pub(super) fn was_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::SeqCst)
+    }
+
+    fn idle_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        // No panic can leave it half changed.
+        self.idle_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Polls the fetch, unless another caller does at this moment or it is over. Returns its result to

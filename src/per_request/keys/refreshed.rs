@@ -265,7 +265,7 @@ impl RefreshedKeys {
     /// Carries a fetch to its end, and returns its result.
     async fn land(&self, flight: &Flight) -> Result<(), RefreshError> {
         let place = self.waiting.join();
-        let _helper = flight.help();
+        let _helper = flight.help(&self.clock);
         let passed = self.clock.instant().saturating_duration_since(flight.began);
         let mut timeout = pin!(self.clock.sleep(KeyRefresh::TIMEOUT.saturating_sub(passed)));
         std::future::poll_fn(|context| {

@@ -288,7 +288,7 @@ async fn receiver_refuses_bad_settings_in_one_line() {
                     "sqlite:/nowhere/there/deliveries.db",
                 ),
             ],
-            "GEMINI_WEBHOOK_STORE: the store is unavailable: unable to open",
+            "GEMINI_WEBHOOK_STORE: the store is misconfigured: unable to open",
         ),
         (
             vec![

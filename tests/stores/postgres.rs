@@ -551,8 +551,8 @@ async fn a_transaction_that_is_dropped_or_rolled_back_leaves_nothing() {
     let transaction = setting.store.begin(&claim).await.unwrap();
     let shown = format!("{transaction:?}");
     assert!(
-        !shown.contains(claim.key()),
-        "a nonce may be a part of the key: {shown}"
+        !shown.contains("key"),
+        "a nonce may be a part of it: {shown}"
     );
     insert(transaction.client()).await;
     transaction.complete().await.unwrap();

@@ -30,6 +30,7 @@ use std::{
 
 use crate::{
     attempt::IntoAttempt,
+    clock::Clock,
     delivery::Delivery,
     error::{ConfigError, PayloadError},
     event::Event,
@@ -152,7 +153,7 @@ impl Receiver {
                 Err(refusal) => return Reply::new(Outcome::Refused(refusal), None),
             };
             span.verified(&delivery);
-            let outcome = self.process(&delivery, handler).await;
+            let outcome = self.process(verifier.clock(), &delivery, handler).await;
             Reply::new(outcome, Some(delivery))
         };
         let reply = span.around(reply).await;
@@ -161,7 +162,12 @@ impl Receiver {
     }
 
     /// Claims, handles and completes.
-    async fn process<'a, F, R, E>(&self, delivery: &Delivery<'a>, handler: F) -> Outcome
+    async fn process<'a, F, R, E>(
+        &self,
+        clock: &Clock,
+        delivery: &Delivery<'a>,
+        handler: F,
+    ) -> Outcome
     where
         F: FnOnce(Received<'a>) -> R,
         R: Future<Output = Result<(), E>>,
@@ -169,6 +175,7 @@ impl Receiver {
     {
         let store = &*self.0.store;
         let key = format!("{}/{}", self.0.namespace, delivery.idempotency_key());
+        let asked = clock.instant();
         let claim = match store.claim(&key, self.0.lease).await {
             Ok(ClaimOutcome::New(claim)) => {
                 claim.retain_for(self.0.retention.max(delivery.retention()))
@@ -177,6 +184,12 @@ impl Receiver {
             Ok(ClaimOutcome::InFlight { remaining }) => return Outcome::InFlight { remaining },
             Err(error) => return Outcome::StoreUnavailable(error),
         };
+        // Where the store was slow, or the process stood still, the lease may have ended, and another
+        // may have handled the delivery.
+        if clock.instant().saturating_duration_since(asked) >= self.0.lease {
+            let _ = store.release(&claim).await;
+            return Outcome::LeaseLost;
+        }
         let received = Received {
             delivery: delivery.clone(),
             claim: claim.clone(),

@@ -82,7 +82,7 @@ impl Verifier {
         attempt: impl IntoAttempt<'a>,
         body: &'a [u8],
     ) -> Result<Delivery<'a>, Error> {
-        self.verify_attempt(&attempt.into_attempt()?, body, self.0.clock.unix_seconds())
+        self.verify_attempt(&attempt.into_attempt()?, body, self.clock().unix_seconds())
     }
 
     /// Verifies a delivery as of a given time, for deliveries that were kept and for callers with a
@@ -133,7 +133,7 @@ impl Verifier {
         body: &'a [u8],
     ) -> Result<Delivery<'a>, Error> {
         let attempt = attempt.into_attempt()?;
-        let verify = || self.verify_attempt(&attempt, body, self.0.clock.unix_seconds());
+        let verify = || self.verify_attempt(&attempt, body, self.clock().unix_seconds());
         match &self.0.per_request {
             Some(per_request) => per_request.refreshing(verify).await,
             None => verify(),
@@ -141,6 +141,10 @@ impl Verifier {
     }
 
     /// `now` is in Unix seconds.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
     pub(crate) fn verify_attempt<'a>(
         &self,
         attempt: &Attempt<'a>,
@@ -200,10 +204,6 @@ impl Verifier {
 
 #[cfg(feature = "diagnose")]
 impl Verifier {
-    pub(crate) fn clock(&self) -> &Clock {
-        &self.0.clock
-    }
-
     pub(crate) fn per_request(&self) -> Option<&PerRequest> {
         self.0.per_request.as_ref()
     }

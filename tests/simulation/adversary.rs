@@ -243,15 +243,10 @@ impl Adversary {
     }
 
     fn captured(&mut self, wanted: impl Fn(&Captured) -> bool) -> Option<Captured> {
-        let all: Vec<Captured> = self
-            .world
-            .loot()
-            .captured
-            .iter()
-            .filter(|it| wanted(it))
-            .cloned()
-            .collect();
-        (!all.is_empty()).then(|| self.rng.pick(&all).clone())
+        let loot = self.world.loot();
+        let captured = loot.captured.iter();
+        let all: Vec<&Captured> = captured.filter(|it| wanted(it)).collect();
+        (!all.is_empty()).then(|| (*self.rng.pick(&all)).clone())
     }
 
     /// Waits for one that the window still admits.
@@ -440,7 +435,7 @@ impl Adversary {
         let body = body(&mut self.rng, &resource, Some(now), metadata);
         let signing = *self
             .rng
-            .pick(&[Signing::V1a, Signing::EdDsa, Signing::V1a, Signing::Rs256]);
+            .pick(&[Signing::V1a, Signing::EdDsa, Signing::V1a, Signing::EdDsa]);
         (self.world.google().sign(signing, &id, now, &body), resource)
     }
 

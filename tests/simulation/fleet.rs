@@ -507,6 +507,7 @@ impl Source {
 /// Sets the wall clock of a machine wrong by so many milliseconds.
 pub(crate) fn step_clock(world: &World, place: usize, offset: i64) {
     let true_time = wall(world.executor.now());
+    world.oracle().last_step = world.executor.now();
     let clock = world.fleet().processes[place].clock.clone();
     clock.set(true_time + time::Duration::milliseconds(offset));
 }

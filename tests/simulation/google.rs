@@ -203,6 +203,12 @@ pub(crate) async fn deliver(world: World, number: u64) {
 }
 
 fn create(world: &World, rng: &mut Rng, number: u64, created: Duration) -> Genuine {
+    let eighth = if rng.chance(50) {
+        // It takes as long as ten of the others.
+        Signing::Rs256
+    } else {
+        Signing::EdDsa
+    };
     let signing = *rng.pick(&[
         Signing::V1,
         Signing::V1,
@@ -211,7 +217,7 @@ fn create(world: &World, rng: &mut Rng, number: u64, created: Duration) -> Genui
         Signing::V1a,
         Signing::V1a,
         Signing::EdDsa,
-        Signing::Rs256,
+        eighth,
     ]);
     let resource = format!("batches/{number}");
     let (mut uri, mut context, mut metadata) = ("/webhook".to_owned(), String::new(), Value::Null);

@@ -276,7 +276,8 @@ impl SimulatedStore {
         match (operation, done) {
             (Operation::Claim(key, lease), Done::Claimed(outcome)) => {
                 world.trace(|| format!("store   claim {key}: {outcome:?}"));
-                world.oracle().claimed(now, key, *lease, outcome);
+                let times = (now, world.executor.now());
+                world.oracle().claimed(times, key, *lease, outcome);
             }
             (Operation::Complete(claim, retention), Done::Completed(completed)) => {
                 world.trace(|| format!("store   complete {}: {completed}", claim.key()));

@@ -12,7 +12,9 @@ use gemini_webhooks::{
     PerRequest, Receiver, Verifier,
     keys::{KeySet, RefreshedKeys, SharedKeySet},
     receiver::{Outcome, Received, Reply},
-    store::{ClaimOutcome, IdempotencyStore, MemoryStore, PostgresStore, SqliteStore},
+    store::{
+        Claim, ClaimOutcome, IdempotencyStore, MemoryStore, PostgresStore, SqliteStore, StoreFuture,
+    },
     testing::{Clock, SignedDelivery, Signer, SigningKeys, sample},
 };
 use time::OffsetDateTime;
@@ -221,6 +223,51 @@ async fn a_slow_handler_can_not_complete_after_another_has_claimed() {
         let reply = handle(&receiver, &sent, &count).await;
         assert_eq!(answer(&reply), DUPLICATE, "{}", fixture.name);
     }
+}
+
+/// A store that answers a claim when its lease has ended.
+struct Slow(MemoryStore, Clock);
+
+impl IdempotencyStore for Slow {
+    fn claim<'a>(&'a self, key: &'a str, lease: Duration) -> StoreFuture<'a, ClaimOutcome> {
+        Box::pin(async move {
+            let outcome = self.0.claim(key, lease).await;
+            self.1.advance(lease);
+            outcome
+        })
+    }
+
+    fn complete<'a>(&'a self, claim: &'a Claim, retention: Duration) -> StoreFuture<'a, bool> {
+        self.0.complete(claim, retention)
+    }
+
+    fn release<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, ()> {
+        self.0.release(claim)
+    }
+
+    fn check(&self) -> StoreFuture<'_, ()> {
+        self.0.check()
+    }
+}
+
+#[tokio::test]
+async fn a_claim_whose_lease_has_ended_on_arrival_is_not_handled() {
+    let fixture = Fixture::memory();
+    let store = Slow(
+        MemoryStore::default().clock(fixture.clock.clone()),
+        fixture.clock.clone(),
+    );
+    let receiver = Receiver::builder(fixture.verifier(), store)
+        .build()
+        .unwrap();
+    let (sent, count) = (fixture.signed("msg_1"), AtomicU32::new(0));
+    let reply = handle(&receiver, &sent, &count).await;
+    assert_eq!((reply.outcome.code(), reply.status), ("lease_lost", 409));
+    assert_eq!(
+        count.load(Ordering::SeqCst),
+        0,
+        "another may have handled it"
+    );
 }
 
 #[tokio::test]

@@ -93,17 +93,27 @@ pub(crate) async fn attack(world: World, number: u64) {
     adversary.act().await;
 }
 
-/// Keeps all processes from learning new keys, for minutes: by requests that hang up, or by requests
-/// that want newer keys again and again.
+/// Keeps all processes from learning new keys. In the other half of the rotations, only honest deliveries
+/// ask for newer keys.
 pub(crate) async fn block_rotation(world: World, number: u64) {
-    let mut rng = Rng::new(world.plan.seed, &format!("rotation attack {number}"));
-    let keys = world.loot().keys.clone();
-    // In the other half, nobody but honest deliveries asks for newer keys.
+    let rng = Rng::new(world.plan.seed, &format!("rotation attack {number}"));
+    let from = google::rotation(&world.plan, number).saturating_sub(Duration::from_secs(40));
+    world.executor.sleep_until(from).await;
+    block(world, rng, number).await;
+}
+
+/// Has all processes ask for keys, while the key server can't answer.
+pub(crate) async fn press_on_an_outage(world: World, number: u64) {
+    let rng = Rng::new(world.plan.seed, &format!("outage attack {number}"));
+    block(world, rng, number).await;
+}
+
+/// For minutes, in half of the cases: requests that hang up, or that want newer keys again and again.
+async fn block(world: World, mut rng: Rng, number: u64) {
     if rng.chance(50) {
         return;
     }
-    let from = google::rotation(&world.plan, number).saturating_sub(Duration::from_secs(40));
-    world.executor.sleep_until(from).await;
+    let keys = world.loot().keys.clone();
     let pace = *rng.pick(&[2_000, 4_000, 20_000, 29_900]);
     let hang_up = rng.chance(60);
     let uri = world.loot().leaked[0].0.clone();

@@ -402,6 +402,9 @@ async fn outage(world: World, number: u64) {
             world.outages.lock().unwrap().store = false;
         }
         1 => {
+            if world.plan.acts > 0 {
+                world.spawn(adversary::press_on_an_outage(world.clone(), number));
+            }
             let mut asked_to_wait = false;
             while world.executor.now() < end {
                 let mode = *rng.pick(&[

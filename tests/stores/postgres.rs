@@ -559,6 +559,39 @@ async fn a_transaction_that_is_dropped_or_rolled_back_leaves_nothing() {
     assert_eq!(setting.effects().await, 1);
 }
 
+/// A client that hangs up, or a probe that has waited for too long.
+#[tokio::test]
+async fn a_connection_whose_caller_has_gone_is_not_used_again() {
+    let Some(setting) = Setting::new().await else {
+        return;
+    };
+    let claim = setting.claim("locked").await;
+    let manager = deadpool_postgres::Manager::new(
+        setting.url.parse().unwrap(),
+        deadpool_postgres::tokio_postgres::NoTls,
+    );
+    let pool = deadpool_postgres::Pool::builder(manager)
+        .max_size(1)
+        .build();
+    let store = PostgresStore::new(pool.unwrap());
+    store.check().await.unwrap();
+    setting.client.batch_execute("BEGIN").await.unwrap();
+    let lock = "SELECT FROM gemini_webhook_deliveries FOR UPDATE";
+    setting.client.batch_execute(lock).await.unwrap();
+    let waiting = store.complete(&claim, Duration::from_secs(60));
+    let gone = tokio::time::timeout(Duration::from_millis(50), waiting).await;
+    assert!(gone.is_err(), "the row is locked");
+    let begun = Instant::now();
+    let other = new(store.claim("another", LEASE).await);
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+    drop(other);
+    setting.client.batch_execute("ROLLBACK").await.unwrap();
+}
+
 #[tokio::test]
 async fn after_a_lost_lease_nothing_is_committed() {
     let Some(setting) = Setting::new().await else {

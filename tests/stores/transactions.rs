@@ -207,6 +207,9 @@ fn work_that_goes_on_after_its_transaction_was_rolled_back_commits_nothing() {
         assert!(transaction.is_autocommit());
         let outside = record(transaction, "b");
         assert!(outside.is_err());
+        // It begins another transaction.
+        transaction.execute_batch("SAVEPOINT another")?;
+        record(transaction, "c")?;
         Ok::<_, StoreError>(())
     };
     let error = block_on(store.transaction(work)).unwrap_err();

@@ -31,6 +31,24 @@ pub(super) struct Shared {
     ready: OnceLock<()>,
 }
 
+/// A connection of the pool at work. Dropped before the work has ended, because a caller has gone or
+/// has waited for too long, it is closed: its statement still runs, and the next would wait for it.
+struct Busy(Option<Object>);
+
+impl Busy {
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if let Some(client) = self.0.take() {
+            drop(Object::take(client));
+        }
+    }
+}
+
 impl Shared {
     pub(super) fn new(pool: Pool) -> Self {
         Self {
@@ -47,16 +65,19 @@ impl Shared {
         &self,
         work: impl AsyncFnOnce(&ClientWrapper) -> Result<T, Error>,
     ) -> Result<T, StoreError> {
-        let client = self.pool.get().await?;
+        let client = Busy(Some(self.pool.get().await?));
         let answer = timeout(PATIENCE, async {
-            self.prepare(&client).await?;
-            work(&client).await
+            let Some(client) = &client.0 else {
+                return Err(StoreErrorKind::Unavailable.into());
+            };
+            self.prepare(client).await?;
+            Ok::<_, StoreError>(work(client).await?)
         });
-        if let Ok(answer) = answer.await {
-            return Ok(answer?);
-        }
-        drop(Object::take(client));
-        Err(StoreErrorKind::TimedOut.into())
+        let Ok(answer) = answer.await else {
+            return Err(StoreErrorKind::TimedOut.into());
+        };
+        client.give_back();
+        answer
     }
 
     /// Takes a connection out of the pool, and lets `begin` use it. It is closed where that fails.

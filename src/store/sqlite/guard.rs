@@ -1,7 +1,10 @@
 //! Protects the crate's transactions from the work of a user's.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,7 +18,10 @@ use crate::clock::Clock;
 /// While a user's work runs, its statements can neither end its transaction nor change the connection,
 /// and are interrupted at its time limit.
 #[derive(Default)]
-pub(super) struct Guard(Mutex<Option<Limit>>);
+pub(super) struct Guard {
+    limit: Mutex<Option<Limit>>,
+    rolled_back: AtomicBool,
+}
 
 struct Limit {
     clock: Clock,
@@ -44,6 +50,14 @@ impl Guard {
         let watching = Arc::clone(&guard);
         let refuse = move || watching.at_work();
         connection.commit_hook(Some(refuse)).installed()?;
+        // After that, a savepoint would begin a transaction of its own.
+        let watching = Arc::clone(&guard);
+        let note = move || {
+            if watching.at_work() {
+                watching.rolled_back.store(true, Ordering::SeqCst);
+            }
+        };
+        connection.rollback_hook(Some(note)).installed()?;
         let watching = Arc::clone(&guard);
         let interrupt = move || watching.is_over();
         connection
@@ -53,6 +67,7 @@ impl Guard {
     }
 
     pub(super) fn begin(&self, clock: &Clock, limit: Duration) {
+        self.rolled_back.store(false, Ordering::SeqCst);
         *self.lock() = Some(Limit {
             clock: clock.clone(),
             end: clock.instant().checked_add(limit),
@@ -64,6 +79,11 @@ impl Guard {
         let over = self.is_over();
         *self.lock() = None;
         over
+    }
+
+    /// Returns true if the transaction of the last work was rolled back while it ran.
+    pub(super) fn was_rolled_back(&self) -> bool {
+        self.rolled_back.load(Ordering::SeqCst)
     }
 
     fn at_work(&self) -> bool {
@@ -79,7 +99,7 @@ impl Guard {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Limit>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.limit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

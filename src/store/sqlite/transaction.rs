@@ -33,7 +33,7 @@ pub(super) fn run<T, E: From<StoreError>>(
         let cause = format!("a transaction took more than its {limit:?}");
         return Err(StoreError::with_source(StoreErrorKind::TimedOut, cause).into());
     }
-    if transaction.is_autocommit() {
+    if guard.was_rolled_back() || transaction.is_autocommit() {
         return Err(StoreError::new("a statement in a transaction has ended it").into());
     }
     transaction.commit().map_err(StoreError::from)?;

@@ -197,6 +197,9 @@ impl Receiver {
         let outcome = match catch_panic(async { handler(received).await }).await {
             Ok(returned) => match returned.map_err(Into::into) {
                 Err(error) if error.is_lost_lease() => return Outcome::LeaseLost,
+                Ok(()) if claim.is_forgotten() => Ok(Outcome::Failed(HandlerError::from(
+                    "a transaction was begun and dropped: complete it, or roll it back",
+                ))),
                 Err(error) if !error.is_permanent() && !claim.is_completed() => {
                     Ok(Outcome::Failed(error))
                 }

@@ -160,6 +160,8 @@ pub struct Claim {
     fencing_token: i64,
     retention: Duration,
     completed: Arc<AtomicBool>,
+    /// A transaction that was to complete the claim was dropped.
+    forgotten: Arc<AtomicBool>,
 }
 
 impl Claim {
@@ -171,6 +173,7 @@ impl Claim {
             fencing_token,
             retention: KEEP,
             completed: Arc::default(),
+            forgotten: Arc::default(),
         }
     }
 
@@ -203,6 +206,17 @@ impl Claim {
     /// that [`Receiver`](crate::Receiver) does not complete it again.
     pub fn mark_completed(&self) {
         self.completed.store(true, Ordering::SeqCst);
+    }
+
+    /// Records that a transaction which was to complete the claim was dropped, and so rolled back.
+    #[cfg(feature = "postgres")]
+    fn mark_forgotten(&self) {
+        self.forgotten.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns true if the effect of a handler was rolled back without its asking for it.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::SeqCst) && !self.is_completed()
     }
 
     pub(crate) fn is_completed(&self) -> bool {

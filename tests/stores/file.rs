@@ -1,6 +1,9 @@
 //! The file of an SQLite store.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use gemini_webhooks::store::{IdempotencyStore, SqliteStore, StoreErrorKind};
 use rusqlite::Connection;
@@ -35,6 +38,21 @@ fn what_is_no_database_or_has_another_table_is_refused_when_it_is_opened() {
     refused(&File(temporary_path().join("no folder").join("file.db")));
     // A temporary database has no write-ahead log.
     refused(&File("".into()));
+}
+
+#[test]
+fn a_file_that_stays_locked_is_given_up_when_it_is_opened() {
+    let file = File(temporary_path());
+    let other = Connection::open(&file.0).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let begun = Instant::now();
+    let error = SqliteStore::open(&file.0).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::TimedOut, "{}", chain(&error));
+    assert!(
+        begun.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 #[test]

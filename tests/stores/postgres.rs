@@ -523,6 +523,28 @@ async fn effect_and_completion_are_one_transaction() {
     assert_eq!(statements, 4);
 }
 
+/// The effect is rolled back: whoever acknowledged it would lose it.
+#[tokio::test]
+async fn a_handler_that_forgets_to_complete_its_transaction_has_failed() {
+    let Some(setting) = Setting::new().await else {
+        return;
+    };
+    let receiver = setting.fixture.builder().build().unwrap();
+    let sent = setting.fixture.signed("msg_1");
+    for (rolls_back, expected) in [(false, "failed"), (true, "processed")] {
+        let reply = receiver.handle(&sent, &sent.body, async |received: Received<'_>| {
+            let transaction = setting.store.begin(received.claim()).await?;
+            insert(transaction.client()).await;
+            if rolls_back {
+                transaction.rollback().await?;
+            }
+            Ok::<_, HandlerError>(())
+        });
+        assert_eq!(reply.await.outcome.code(), expected);
+    }
+    assert_eq!(setting.effects().await, 0);
+}
+
 #[tokio::test]
 async fn a_transaction_that_is_dropped_or_rolled_back_leaves_nothing() {
     let Some(setting) = Setting::new().await else {

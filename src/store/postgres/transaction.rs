@@ -29,18 +29,31 @@ const BEGIN: &str = "
 /// A transaction in which a handler records its effect, and which completes its claim: see
 /// [`PostgresStore::begin`](super::PostgresStore::begin).
 ///
-/// Dropped, it is rolled back, and its connection is closed. [`rollback`](Self::rollback) keeps the
-/// connection for others.
+/// Dropped, it is rolled back, and its connection is closed. If the handler then returns `Ok`, its effect
+/// would be lost, so [`Receiver`](crate::Receiver) answers [`Failed`](crate::receiver::Outcome::Failed).
+/// [`rollback`](Self::rollback) keeps the connection for others, and lets the handler return `Ok`.
 #[must_use = "complete it: dropped, it is rolled back"]
 pub struct PostgresTransaction {
     // Dropped, it closes the connection, so that nothing else can happen in the transaction.
     client: ClientWrapper,
     claim: Claim,
+    unfinished: Unfinished,
     id: i64,
     clock: Clock,
     began: Instant,
     shared: Arc<Shared>,
     permit: OwnedSemaphorePermit,
+}
+
+/// Tells the claim that its transaction was dropped. One that is completed does not mind.
+struct Unfinished(Option<Claim>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(claim) = &self.0 {
+            claim.mark_forgotten();
+        }
+    }
 }
 
 impl PostgresTransaction {
@@ -57,6 +70,7 @@ impl PostgresTransaction {
         Ok(Self {
             client,
             claim: claim.clone(),
+            unfinished: Unfinished(Some(claim.clone())),
             id,
             clock: Clock::default(),
             began,
@@ -121,7 +135,8 @@ impl PostgresTransaction {
     ///
     /// [`StoreError`] where PostgreSQL fails. The connection is then closed, and the transaction is
     /// rolled back all the same.
-    pub async fn rollback(self) -> Result<(), StoreError> {
+    pub async fn rollback(mut self) -> Result<(), StoreError> {
+        self.unfinished.0 = None;
         let rollback = timeout(PATIENCE, self.client.batch_execute("ROLLBACK"));
         let done = rollback.await;
         done.map_err(|_| StoreError::from(StoreErrorKind::TimedOut))??;

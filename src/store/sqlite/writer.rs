@@ -51,7 +51,7 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Arc<Guard>), StoreError> 
     /// About 5 s.
     const ATTEMPTS: u32 = 500;
     let mut connection = Connection::open(path)?;
-    connection.busy_handler(Some(wait_for_others))?;
+    connection.busy_timeout(Duration::ZERO)?;
     // For some locks SQLite does not wait, such as that of the change to a write-ahead log: where
     // several processes open a new file, all but one find it busy.
     let mut attempts = 0..ATTEMPTS;
@@ -74,6 +74,8 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Arc<Guard>), StoreError> 
             cause,
         ));
     }
+    // From here on. Before, each of the attempts would wait as long as all of them are to.
+    connection.busy_handler(Some(wait_for_others))?;
     ledger::check(&connection)?;
     let guard = Guard::install(&mut connection)?;
     Ok((connection, guard))

@@ -72,7 +72,7 @@ impl Plan {
             receivers: 1 + rng.below(5),
             hours: 24,
             deliveries: 300 + rng.below(40),
-            acts: 160 + rng.below(40),
+            acts: 180 + rng.below(40),
             key_rotations: 3,
             secret_rotations: 1,
             crashes: 11 + rng.below(6),

@@ -159,9 +159,15 @@ pub struct Claim {
     key: Arc<str>,
     fencing_token: i64,
     retention: Duration,
-    completed: Arc<AtomicBool>,
-    /// A transaction that was to complete the claim was dropped.
-    forgotten: Arc<AtomicBool>,
+    fate: Arc<Fate>,
+}
+
+/// The end of the transaction in which a handler completes its claim, for all clones.
+#[derive(Default)]
+struct Fate {
+    completed: AtomicBool,
+    /// It was dropped before that.
+    forgotten: AtomicBool,
 }
 
 impl Claim {
@@ -172,8 +178,7 @@ impl Claim {
             key: key.into(),
             fencing_token,
             retention: KEEP,
-            completed: Arc::default(),
-            forgotten: Arc::default(),
+            fate: Arc::default(),
         }
     }
 
@@ -205,22 +210,22 @@ impl Claim {
     /// Records that a transaction of the handler's own has completed the claim and was committed, so
     /// that [`Receiver`](crate::Receiver) does not complete it again.
     pub fn mark_completed(&self) {
-        self.completed.store(true, Ordering::SeqCst);
+        self.fate.completed.store(true, Ordering::SeqCst);
     }
 
     /// Records that a transaction which was to complete the claim was dropped, and so rolled back.
     #[cfg(feature = "postgres")]
     fn mark_forgotten(&self) {
-        self.forgotten.store(true, Ordering::SeqCst);
+        self.fate.forgotten.store(true, Ordering::SeqCst);
     }
 
     /// Returns true if the effect of a handler was rolled back without its asking for it.
     pub(crate) fn is_forgotten(&self) -> bool {
-        self.forgotten.load(Ordering::SeqCst) && !self.is_completed()
+        self.fate.forgotten.load(Ordering::SeqCst) && !self.is_completed()
     }
 
     pub(crate) fn is_completed(&self) -> bool {
-        self.completed.load(Ordering::SeqCst)
+        self.fate.completed.load(Ordering::SeqCst)
     }
 }
 
@@ -286,6 +291,12 @@ impl StoreError {
             kind,
             source: Some(redacted::error(source.into())),
         }
+    }
+
+    /// Builds an error of the kind [`Configuration`](StoreErrorKind::Configuration).
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+    fn refused(source: impl Into<BoxError>) -> Self {
+        Self::with_source(StoreErrorKind::Configuration, source)
     }
 
     /// Returns the same error for another caller of the same commit, with the text of its cause.

@@ -8,6 +8,8 @@ use std::{error::Error, fmt};
 use tracing::{Instrument as _, field::Empty};
 
 use super::Reply;
+#[cfg(feature = "tracing")]
+use super::handler_error::chain;
 use crate::delivery::Delivery;
 #[cfg(feature = "tracing")]
 use crate::redacted;
@@ -76,14 +78,8 @@ struct Chain<'e>(&'e (dyn Error + 'static));
 #[cfg(feature = "tracing")]
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut chain = self.0.to_string();
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            chain.push_str(": ");
-            chain.push_str(&error.to_string());
-            source = error.source();
-        }
-        f.write_str(&redacted::text(&chain))
+        let chain: Vec<String> = chain(self.0).map(ToString::to_string).collect();
+        f.write_str(&redacted::text(&chain.join(": ")))
     }
 }
 

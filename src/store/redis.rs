@@ -202,19 +202,17 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> IdempotencyStore for Red
 
 /// Returns the client for a URL, and checks its TLS.
 fn client(url: &str, roots: Option<&[u8]>) -> Result<Client, StoreError> {
-    let info = url.into_connection_info().map_err(refused)?;
+    let info = url.into_connection_info().map_err(StoreError::refused)?;
     match info.addr() {
-        ConnectionAddr::TcpTls { insecure: true, .. } => Err(refused(
+        ConnectionAddr::TcpTls { insecure: true, .. } => Err(StoreError::refused(
             "`#insecure` would accept the certificate of any server",
         )),
         ConnectionAddr::TcpTls { .. } => tls::client(info, roots),
-        _ if roots.is_some() => Err(refused("an address without TLS has no use for roots")),
-        _ => Client::open(info).map_err(refused),
+        _ if roots.is_some() => Err(StoreError::refused(
+            "an address without TLS has no use for roots",
+        )),
+        _ => Client::open(info).map_err(StoreError::refused),
     }
-}
-
-fn refused(source: impl Into<super::BoxError>) -> StoreError {
-    StoreError::with_source(StoreErrorKind::Configuration, source)
 }
 
 /// Tells the errors of the client apart.

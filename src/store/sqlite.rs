@@ -71,9 +71,10 @@ use file::File;
 /// # }
 /// ```
 ///
-/// For transactions over a connection of your own there are [`claim_in`](Self::claim_in) and
-/// [`complete_in`](Self::complete_in), and for those of other crates the statements
-/// [`CLAIM_SQL`](Self::CLAIM_SQL) and [`COMPLETE_SQL`](Self::COMPLETE_SQL).
+/// [`claim_in`](Self::claim_in) and [`complete_in`](Self::complete_in) work in transactions over a connection
+/// of your own, and the statements [`CLAIM_SQL`](Self::CLAIM_SQL) and [`COMPLETE_SQL`](Self::COMPLETE_SQL) in
+/// those of other crates. After the commit of such a transaction, call [`Claim::mark_completed`], so that
+/// [`Receiver`](crate::Receiver) does not complete the claim again.
 #[derive(Clone)]
 pub struct SqliteStore {
     shared: Arc<Shared>,

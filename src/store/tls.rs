@@ -8,7 +8,7 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 
-use super::{StoreError, StoreErrorKind};
+use super::StoreError;
 
 /// Returns the process's provider of cryptography, or aws-lc-rs where it has not chosen one.
 pub(super) fn provider() -> Arc<CryptoProvider> {
@@ -20,15 +20,14 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 pub(super) fn roots(pem: &[u8]) -> Result<RootCertStore, StoreError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|_| refused("the roots are not in PEM"))?;
-        roots.add(certificate).map_err(refused)?;
+        let certificate =
+            certificate.map_err(|_| StoreError::refused("the roots are not in PEM"))?;
+        roots.add(certificate).map_err(StoreError::refused)?;
     }
     if roots.is_empty() {
-        return Err(refused("there is no certificate among the roots"));
+        return Err(StoreError::refused(
+            "there is no certificate among the roots",
+        ));
     }
     Ok(roots)
-}
-
-fn refused(source: impl Into<super::BoxError>) -> StoreError {
-    StoreError::with_source(StoreErrorKind::Configuration, source)
 }

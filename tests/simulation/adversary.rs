@@ -22,7 +22,7 @@ const TOO_OLD: Duration = Duration::from_secs(300 + 60 + 40);
 /// A token is valid for so much longer.
 const LEEWAY: Duration = Duration::from_secs(300);
 
-/// What the adversary has, and has come by.
+/// The possessions of the adversary.
 pub(crate) struct Loot {
     /// Of its own making.
     keys: SigningKeys,
@@ -108,7 +108,7 @@ pub(crate) async fn press_on_an_outage(world: World, number: u64) {
     block(world, rng, number).await;
 }
 
-/// For minutes, in half of the cases: requests that hang up, or that want newer keys again and again.
+/// Sends, for minutes and in half of the cases, requests that hang up or that want newer keys.
 async fn block(world: World, mut rng: Rng, number: u64) {
     if rng.chance(50) {
         return;
@@ -535,8 +535,7 @@ impl Adversary {
             _ => (10 + self.rng.below(20), None),
         };
         for _ in 0..many {
-            let uri = self.leaked().map_or("/webhook".into(), |(uri, _)| uri);
-            let mut request = self.unknown_key(&uri);
+            let mut request = self.unknown_key_with_any_token();
             request.place = place;
             self.submit(request);
         }
@@ -545,17 +544,14 @@ impl Adversary {
     /// Costs nothing to make, and wants newer keys.
     fn unknown_key(&mut self, uri: &str) -> Request {
         let (now, body) = (wall(self.now()), self.body());
-        let (id, timestamp) = (self.id(), now.unix_timestamp().to_string());
-        let signed = self
-            .rng
-            .chance(10)
-            .then(|| Signer::v1a(&self.keys).sign(&id, now, &*body));
-        let sent = signed.unwrap_or_else(|| {
+        let id = self.id();
+        let sent = if self.rng.chance(10) {
+            Signer::v1a(&self.keys).sign(id, now, body)
+        } else {
             let mut cheap = Signer::v1(&secret(&mut self.rng)).sign(id, now, body);
-            cheap.timestamp = timestamp;
             cheap.signature = format!("v1a,{}==", "A".repeat(86));
             cheap
-        });
+        };
         Request {
             sent,
             uri: uri.to_owned(),
@@ -565,13 +561,17 @@ impl Adversary {
         }
     }
 
-    /// For some minutes, at the pace of the cool-down and faster.
+    fn unknown_key_with_any_token(&mut self) -> Request {
+        let uri = self.leaked().map_or("/webhook".into(), |(uri, _)| uri);
+        self.unknown_key(&uri)
+    }
+
+    /// Hangs up for some minutes, at the pace of the cool-down and faster.
     async fn hang_up_again_and_again(&mut self) {
         let pace = *self.rng.pick(&[1_000, 5_000, 29_900, 30_100]);
         let times = 20 + self.rng.below(20);
         for _ in 0..times {
-            let uri = self.leaked().map_or("/webhook".into(), |(uri, _)| uri);
-            let mut request = self.unknown_key(&uri);
+            let mut request = self.unknown_key_with_any_token();
             request.hangs_up = Some(u32::try_from(self.rng.below(2)).unwrap());
             self.submit(request);
             self.world.executor.sleep(Duration::from_millis(pace)).await;
@@ -593,7 +593,7 @@ impl Adversary {
         self.forge(sent, &uri);
     }
 
-    /// Where the key server is impersonated, only the tokens stand between the adversary and us.
+    /// Signs as an impersonated key server does: only the tokens stand between the adversary and us.
     async fn forge_as_the_key_server(&mut self) {
         let evil = self.world.key_server().evil.clone();
         for _ in 0..3 {

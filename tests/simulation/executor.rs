@@ -60,11 +60,11 @@ struct Machine {
     drift: i64,
     /// The time of its monotonic clock since the beginning.
     elapsed: Duration,
-    /// What was left over of the drift, in millionths of a nanosecond.
+    /// The rest of the drift, in millionths of a nanosecond.
     rest: i128,
 }
 
-/// What the loop met.
+/// An event of the loop.
 pub(crate) enum Step {
     /// A task was polled.
     Polled,

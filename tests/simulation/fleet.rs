@@ -52,7 +52,7 @@ pub(crate) struct Running {
     store: Arc<SimulatedStore>,
 }
 
-/// What the key source of a process has seen.
+/// The fetches of a process.
 #[derive(Default)]
 struct Fetches {
     begun: Vec<Duration>,

@@ -51,7 +51,7 @@ pub(crate) struct Genuine {
     pub(crate) body: String,
     pub(crate) event: Event,
     pub(crate) uri: String,
-    /// That of its job token; empty for a project-level webhook.
+    /// The context of its job token; empty for a project-level webhook.
     pub(crate) context: String,
     pub(crate) created: Duration,
     /// The answers to it never arrive, so that it is retried to the last.
@@ -303,7 +303,7 @@ async fn attempt(
     answer
 }
 
-/// What the key server does.
+/// The behaviour of the key server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Sound,

@@ -5,13 +5,18 @@
 //! a plan that breaks a promise smaller. The script `run` beside this sets it.
 
 mod adversary;
+#[path = "../support/block_on.rs"]
+mod block_on;
 mod executor;
 mod fleet;
 mod google;
 #[path = "../support/model.rs"]
 mod model;
+#[path = "../support/occupied.rs"]
+mod occupied;
 mod oracle;
 mod plan;
+#[path = "../support/rng.rs"]
 mod rng;
 mod sources;
 mod store;
@@ -26,7 +31,7 @@ use oracle::Violation;
 use plan::Plan;
 use world::run;
 
-/// What `SIMULATION` says.
+/// The options in `SIMULATION`.
 struct Options {
     from: u64,
     seeds: u64,

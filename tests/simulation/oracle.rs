@@ -46,7 +46,7 @@ pub(crate) struct Oracle {
     pub(crate) load: Load,
 }
 
-/// What happened in a run.
+/// The counts of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Load {
     pub(crate) genuine: u64,
@@ -243,7 +243,7 @@ impl Oracle {
         self.finished.insert(finished);
     }
 
-    /// Whoever is answered 2xx does not come again.
+    /// Checks an answer: a sender that is answered 2xx does not come again.
     pub(crate) fn answered(&mut self, identity: &Identity, status: u16) {
         if status / 100 == 2 && !self.done.contains(identity) {
             self.violated(

@@ -14,7 +14,7 @@ const READS: [&str; 9] = [
     "env::var",
 ];
 
-/// Where it is allowed: in the two files that a test can control, and around the network, which a fleet
+/// The places where it is allowed: two files that a test can control, and the network, which a fleet
 /// does not use.
 const ALLOWED: [&str; 8] = [
     "src/clock.rs",

@@ -3,10 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    pin::pin,
-    sync::{Arc, Mutex, mpsc},
-    task::{Context, Poll, Wake, Waker},
-    thread,
+    sync::Mutex,
     time::Duration,
 };
 
@@ -21,8 +18,10 @@ use gemini_webhooks::{
 use time::OffsetDateTime;
 
 use crate::{
+    block_on::block_on,
     executor::{Group, Sender, channel},
     model::Model,
+    occupied::{begin, occupy},
     oracle::Identity,
     rng::Rng,
     world::World,
@@ -179,7 +178,7 @@ impl SimulatedStore {
         self.to().await?;
         let now = self.now();
         self.world.oracle().finished(claim);
-        let done = finish(store.complete_with(claim, move |transaction| {
+        let done = block_on(store.complete_with(claim, move |transaction| {
             transaction.execute("INSERT INTO effects VALUES (?1, ?2)", [resource, context])?;
             Ok::<_, StoreError>(())
         }));
@@ -197,26 +196,6 @@ impl SimulatedStore {
         }
         done?;
         Ok(self.way().await?)
-    }
-}
-
-/// Runs an operation to its end. To the fleet it is one moment.
-fn finish<T>(operation: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    let thread = Waker::from(Arc::new(Thread(thread::current())));
-    let mut operation = pin!(operation);
-    loop {
-        match operation.as_mut().poll(&mut Context::from_waker(&thread)) {
-            Poll::Ready(result) => return result,
-            Poll::Pending => thread::park(),
-        }
-    }
-}
-
-struct Thread(thread::Thread);
-
-impl Wake for Thread {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
     }
 }
 
@@ -248,7 +227,8 @@ impl SimulatedStore {
         let done = if matches!(self.store, Inner::Sqlite(_)) {
             self.share_commit(operation).await?
         } else {
-            let operated = finish(self.perform(&operation))?;
+            // To the fleet it is one moment.
+            let operated = block_on(self.perform(&operation))?;
             self.record(&operation, &operated);
             operated
         };
@@ -318,26 +298,16 @@ impl SimulatedStore {
         let Inner::Sqlite(store) = &self.store else {
             unreachable!("only SQLite has batches here");
         };
-        // It is busy with a transaction until all of them are in its queue.
-        let (begun, has_begun) = mpsc::channel();
-        let (done, is_done) = mpsc::channel::<()>();
-        let mut busy = Box::pin(store.transaction(move |_| {
-            let _ = begun.send(());
-            let _ = is_done.recv();
-            Ok::<_, StoreError>(())
-        }));
-        let mut nobody = Context::from_waker(Waker::noop());
-        assert!(busy.as_mut().poll(&mut nobody).is_pending());
-        has_begun.recv().unwrap();
+        // Until all of them are in its queue.
+        let occupied = occupy(store);
         let mut operations = Vec::new();
         for waiting in &batch {
             let mut operation = Box::pin(self.perform(&waiting.operation));
-            assert!(operation.as_mut().poll(&mut nobody).is_pending());
+            assert!(begin(&mut operation).is_pending());
             operations.push(operation);
         }
-        drop(done);
-        finish(busy).unwrap();
-        let results: Vec<_> = operations.into_iter().map(finish).collect();
+        drop(occupied);
+        let results: Vec<_> = operations.into_iter().map(block_on).collect();
         self.world
             .trace(|| format!("store   commits {} operations", batch.len()));
         self.world.oracle().load.batches += u64::from(batch.len() > 1);
@@ -386,7 +356,7 @@ impl IdempotencyStore for SimulatedStore {
     fn check(&self) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             self.to().await?;
-            finish(self.inner().check())?;
+            block_on(self.inner().check())?;
             self.way().await
         })
     }

@@ -1,9 +1,7 @@
-//! What the operations on SQLite that share a commit owe to each other.
+//! The promises of operations on SQLite that share a commit.
 
 use std::{
-    pin::Pin,
-    sync::{Arc, mpsc},
-    task::{Context, Poll, Wake, Waker},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -14,7 +12,9 @@ use gemini_webhooks::store::{
 use rusqlite::Connection;
 
 use crate::{
+    block_on::block_on,
     fixture::{File, chain, commits},
+    occupied::{begin, occupy},
     servers::temporary_path,
 };
 
@@ -24,64 +24,6 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 fn open() -> (SqliteStore, File) {
     let file = File(temporary_path());
     (SqliteStore::open(&file.0).unwrap(), file)
-}
-
-/// An executor that is not Tokio: it parks the thread.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(thread::Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let (mut future, mut context) = (Box::pin(future), Context::from_waker(&waker));
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(value) => return value,
-            Poll::Pending => thread::park(),
-        }
-    }
-}
-
-/// Hands it to the store without waiting for the answer.
-pub(crate) fn begin<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Poll<T> {
-    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
-}
-
-/// A transaction that keeps the store's thread until this is dropped.
-pub(crate) struct Occupied {
-    end: Option<mpsc::Sender<()>>,
-    done: Option<thread::JoinHandle<()>>,
-}
-
-impl Drop for Occupied {
-    fn drop(&mut self) {
-        drop(self.end.take());
-        if let Some(done) = self.done.take() {
-            done.join().unwrap();
-        }
-    }
-}
-
-pub(crate) fn occupy(store: &SqliteStore) -> Occupied {
-    let (end, ended) = mpsc::channel::<()>();
-    let (at_work, is_at_work) = mpsc::channel();
-    let store = store.clone();
-    let done = thread::spawn(move || {
-        let working = store.transaction::<(), StoreError>(move |_| {
-            at_work.send(()).unwrap();
-            let _ = ended.recv();
-            Ok(())
-        });
-        // It must not be the last clone that waits here.
-        block_on(working).unwrap();
-    });
-    is_at_work.recv().unwrap();
-    Occupied {
-        end: Some(end),
-        done: Some(done),
-    }
 }
 
 fn claims<'a>(store: &'a SqliteStore, keys: &'a [String]) -> Vec<StoreFuture<'a, ClaimOutcome>> {

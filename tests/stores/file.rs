@@ -9,7 +9,7 @@ use gemini_webhooks::store::{IdempotencyStore, SqliteStore, StoreErrorKind};
 use rusqlite::Connection;
 
 use crate::{
-    batches::block_on,
+    block_on::block_on,
     fixture::{File, chain},
     servers::temporary_path,
 };

@@ -7,6 +7,8 @@
 
 mod batches;
 mod behaviours;
+#[path = "../support/block_on.rs"]
+mod block_on;
 mod file;
 mod fixture;
 mod forgetful;
@@ -14,10 +16,15 @@ mod kills;
 #[path = "../support/model.rs"]
 mod model;
 mod models;
+#[path = "../support/occupied.rs"]
+mod occupied;
 mod outages;
 mod postgres;
 mod processes;
 mod receiving;
+#[path = "../support/rng.rs"]
+#[allow(dead_code, reason = "the simulated fleet uses more of it")]
+mod rng;
 mod servers;
 mod tls;
 mod transactions;

@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use crate::{
     fixture::Fixture,
     model::{Model, Server},
+    rng::Rng,
 };
 
 /// Times of leases end with 5 s, and steps of the clock do not: so the seconds that a test takes decide
@@ -18,23 +19,6 @@ use crate::{
 const LEASES: [u64; 4] = [5, 15, 65, 305];
 const STEPS: [u64; 5] = [10, 20, 60, 3_600, 88_000];
 const RETENTIONS: [u64; 2] = [86_995, 172_805];
-
-/// Numbers that follow from a seed.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        usize::try_from(self.0 >> 33).unwrap() % end
-    }
-
-    fn pick(&mut self, of: &[u64]) -> Duration {
-        Duration::from_secs(of[self.below(of.len())])
-    }
-}
 
 /// Both outcomes, in words, without the tokens.
 fn same(real: &ClaimOutcome, model: &ClaimOutcome) -> bool {
@@ -50,7 +34,7 @@ fn same(real: &ClaimOutcome, model: &ClaimOutcome) -> bool {
 }
 
 async fn compare(fixture: &Fixture, server: Server, seed: u64) {
-    let mut numbers = Numbers(seed);
+    let mut rng = Rng::new(seed, "operations of a store");
     // It creates the table, which is looked into.
     fixture.store.check().await.unwrap();
     let clock = Clock::manual(OffsetDateTime::now_utc());
@@ -59,10 +43,10 @@ async fn compare(fixture: &Fixture, server: Server, seed: u64) {
     let mut claims: Vec<(Claim, Claim)> = Vec::new();
     for number in 0..60 {
         let place = format!("{}, seed {seed}, operation {number}", fixture.name);
-        let key = fixture.key(&format!("{seed}-{}", numbers.below(3)));
-        match numbers.below(6) {
+        let key = fixture.key(&format!("{seed}-{}", rng.below(3)));
+        match rng.below(6) {
             0 | 1 => {
-                let lease = numbers.pick(&LEASES);
+                let lease = Duration::from_secs(*rng.pick(&LEASES));
                 let real = fixture.store.claim(&key, lease).await.unwrap();
                 let modelled = model.claim(&key, lease).await.unwrap();
                 assert!(same(&real, &modelled), "{place}: {real:?}, {modelled:?}");
@@ -78,19 +62,19 @@ async fn compare(fixture: &Fixture, server: Server, seed: u64) {
                 }
             }
             2 if !claims.is_empty() => {
-                let (real, modelled) = &claims[numbers.below(claims.len())];
+                let (real, modelled) = &claims[rng.index(claims.len())];
                 fixture.store.release(real).await.unwrap();
                 model.release(modelled).await.unwrap();
             }
             3 | 4 if !claims.is_empty() => {
-                let (real, modelled) = &claims[numbers.below(claims.len())];
-                let retention = numbers.pick(&RETENTIONS);
+                let (real, modelled) = &claims[rng.index(claims.len())];
+                let retention = Duration::from_secs(*rng.pick(&RETENTIONS));
                 let real = fixture.store.complete(real, retention).await.unwrap();
                 let modelled = model.complete(modelled, retention).await.unwrap();
                 assert_eq!(real, modelled, "{place}");
             }
             _ => {
-                let step = numbers.pick(&STEPS);
+                let step = Duration::from_secs(*rng.pick(&STEPS));
                 clock.advance(step);
                 fixture.advance(step).await;
             }

@@ -1,4 +1,4 @@
-//! What PostgreSQL alone does: batches, and transactions that complete a claim.
+//! The behaviour of PostgreSQL alone: batches, and transactions that complete a claim.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},

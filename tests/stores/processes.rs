@@ -66,7 +66,7 @@ impl Worker {
         Self { child, lines }
     }
 
-    /// What it says next; `None` once the process has ended.
+    /// The next line that it prints; `None` once the process has ended.
     async fn next(&mut self) -> Option<Said> {
         loop {
             let line = timeout(PATIENCE, self.lines.next_line()).await;
@@ -283,7 +283,7 @@ async fn killed_at_any_moment_each_delivery_is_completed_exactly_once() {
     }
 }
 
-/// What was acknowledged by processes that were killed.
+/// The deliveries that processes acknowledged before they were killed.
 #[derive(Default)]
 struct Acknowledged(HashSet<String>);
 

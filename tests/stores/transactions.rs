@@ -16,8 +16,9 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use time::OffsetDateTime;
 
 use crate::{
-    batches::{begin, block_on, occupy},
+    block_on::block_on,
     fixture::{File, Fixture, Place, chain, commits},
+    occupied::{begin, occupy},
     servers::temporary_path,
 };
 

@@ -16,7 +16,7 @@ use gemini_webhooks::{
 };
 use time::OffsetDateTime;
 
-/// For how long a claim that was not completed keeps its fencing token, after its lease.
+/// The time for which a claim that was not completed keeps its fencing token, after its lease.
 const KEEP: i64 = 87_000_000_000;
 
 /// The server that is modelled.

@@ -3,10 +3,7 @@
 use std::{
     collections::BTreeMap,
     pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     task::{Context, Poll, Wake, Waker},
     time::{Duration, Instant},
 };
@@ -21,10 +18,16 @@ pub(super) struct Flight {
     pub(super) number: u64,
     pub(super) began: Instant,
     fetch: Mutex<Option<BoxFuture<'static, Result<Fetched, FetchError>>>>,
-    helpers: AtomicUsize,
-    /// The time since which nobody polls it.
-    idle_since: Mutex<Option<Instant>>,
-    abandoned: AtomicBool,
+    crew: Mutex<Crew>,
+}
+
+/// Those who poll a flight.
+#[derive(Default)]
+struct Crew {
+    helpers: usize,
+    /// The time since which there are none.
+    idle_since: Option<Instant>,
+    abandoned: bool,
 }
 
 /// Somebody who polls a flight, until this is dropped.
@@ -35,8 +38,10 @@ pub(super) struct Helper<'f> {
 
 impl Drop for Helper<'_> {
     fn drop(&mut self) {
-        if self.flight.helpers.fetch_sub(1, Ordering::SeqCst) == 1 {
-            *self.flight.idle_since() = Some(self.clock.instant());
+        let mut crew = self.flight.crew();
+        crew.helpers = crew.helpers.saturating_sub(1);
+        if crew.helpers == 0 {
+            crew.idle_since = Some(self.clock.instant());
         }
     }
 }
@@ -51,26 +56,25 @@ impl Flight {
             number,
             began,
             fetch: Mutex::new(Some(fetch)),
-            helpers: AtomicUsize::new(0),
-            idle_since: Mutex::new(None),
-            abandoned: AtomicBool::new(false),
+            crew: Mutex::default(),
         }
     }
 
     /// Returns true if nobody polls the fetch, and it has taken too long to be of use.
     pub(super) fn is_lost(&self, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.began);
-        self.helpers.load(Ordering::SeqCst) == 0 && age >= KeyRefresh::TIMEOUT
+        self.crew().helpers == 0 && age >= KeyRefresh::TIMEOUT
     }
 
     pub(super) fn help<'f>(&'f self, clock: &'f Clock) -> Helper<'f> {
         /// Longer than it takes to wake another task that polls.
         const GAP: Duration = Duration::from_secs(1);
-        self.helpers.fetch_add(1, Ordering::SeqCst);
-        if let Some(since) = self.idle_since().take()
+        let mut crew = self.crew();
+        crew.helpers = crew.helpers.saturating_add(1);
+        if let Some(since) = crew.idle_since.take()
             && clock.instant().saturating_duration_since(since) >= GAP
         {
-            self.abandoned.store(true, Ordering::SeqCst);
+            crew.abandoned = true;
         }
         Helper {
             flight: self,
@@ -81,14 +85,12 @@ impl Flight {
     /// Returns true if there was a time, of a second or more, in which nobody polled the fetch. That it
     /// failed is then no fault of the source, whose connection may have timed out meanwhile.
     pub(super) fn was_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::SeqCst)
+        self.crew().abandoned
     }
 
-    fn idle_since(&self) -> MutexGuard<'_, Option<Instant>> {
+    fn crew(&self) -> MutexGuard<'_, Crew> {
         // No panic can leave it half changed.
-        self.idle_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.crew.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Polls the fetch, unless another caller does at this moment or it is over. Returns its result to

@@ -8,10 +8,7 @@ use tokio_postgres::{
 };
 
 use super::pool::PATIENCE;
-use crate::{
-    encoding::percent_decode,
-    store::{StoreError, StoreErrorKind},
-};
+use crate::{encoding::percent_decode, store::StoreError};
 
 /// An address, and how the certificate of its server is verified.
 pub(super) struct Address {
@@ -48,7 +45,7 @@ impl Address {
                 "sslmode" => mode = Some(value),
                 "sslrootcert" => roots = Some(decoded(value)?),
                 "sslcert" | "sslkey" => {
-                    return Err(refused(
+                    return Err(StoreError::refused(
                         "client certificates need a pool of the caller's own",
                     ));
                 }
@@ -60,7 +57,7 @@ impl Address {
             rest.push('?');
             rest.push_str(&kept.join("&"));
         }
-        let mut config = Config::from_str(&rest).map_err(refused)?;
+        let mut config = Config::from_str(&rest).map_err(StoreError::refused)?;
         match mode {
             None => {}
             Some("disable") => _ = config.ssl_mode(SslMode::Disable),
@@ -69,7 +66,7 @@ impl Address {
             Some("verify-ca") => verify = Verify::Authority,
             Some("verify-full") => verify = Verify::Name,
             Some(_) => {
-                return Err(refused(
+                return Err(StoreError::refused(
                     "sslmode is none of disable, prefer, require, verify-ca and verify-full",
                 ));
             }
@@ -85,7 +82,9 @@ impl Address {
             config.ssl_mode(SslMode::Require);
         }
         if config.get_channel_binding() == ChannelBinding::Require {
-            return Err(refused("channel binding needs a pool of the caller's own"));
+            return Err(StoreError::refused(
+                "channel binding needs a pool of the caller's own",
+            ));
         }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(PATIENCE);
@@ -112,16 +111,13 @@ fn decoded(value: &str) -> Result<String, StoreError> {
         return Ok(value.to_owned());
     }
     let decoded = percent_decode(value.as_bytes()).and_then(|bytes| String::from_utf8(bytes).ok());
-    decoded.ok_or_else(|| refused("sslrootcert has invalid percent-encoding"))
-}
-
-pub(super) fn refused(source: impl Into<crate::boxed::BoxError>) -> StoreError {
-    StoreError::with_source(StoreErrorKind::Configuration, source)
+    decoded.ok_or_else(|| StoreError::refused("sslrootcert has invalid percent-encoding"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::StoreErrorKind;
 
     fn parse(query: &str) -> Result<(SslMode, Verify, Option<String>), String> {
         let address = Address::parse(&format!("postgres://a:hunter2@localhost/b{query}"));

@@ -37,7 +37,7 @@ fn is_tls(error: &Error) -> bool {
     is_handshake && !is_io
 }
 
-/// Whether the server refused a statement, over a connection that is still good: nothing of the
+/// Returns true if the server refused a statement, over a connection that is still good: nothing of the
 /// statement has happened.
 pub(super) fn is_refusal(error: &Error) -> bool {
     // 57: the server shuts down.

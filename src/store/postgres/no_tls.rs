@@ -3,7 +3,7 @@
 use deadpool_postgres::Manager;
 use tokio_postgres::{NoTls, config::SslMode};
 
-use super::address::{Address, Verify, refused};
+use super::address::{Address, Verify};
 use crate::store::StoreError;
 
 pub(super) fn manager(address: Address) -> Result<Manager, StoreError> {
@@ -14,7 +14,7 @@ pub(super) fn manager(address: Address) -> Result<Manager, StoreError> {
     } = address;
     let requires = config.get_ssl_mode() == SslMode::Require || verify != Verify::Nothing;
     if requires || roots.is_some() {
-        return Err(refused(
+        return Err(StoreError::refused(
             "the address requires TLS, and the feature `tls` is off",
         ));
     }

@@ -37,7 +37,7 @@ impl Request {
         }
     }
 
-    /// Whether both can be one row of a batch.
+    /// Returns true if both can be one row of a batch.
     pub(super) fn joins(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Claim { key, .. }, Self::Claim { key: other, .. }) => key == other,

@@ -25,7 +25,7 @@ use tokio_postgres::{
 };
 use tokio_rustls::{TlsConnector, client};
 
-use super::address::{Address, Verify, refused};
+use super::address::{Address, Verify};
 use crate::{
     boxed::{BoxError, BoxFuture},
     store::{StoreError, tls},
@@ -41,27 +41,31 @@ pub(super) fn manager(address: Address) -> Result<Manager, StoreError> {
         return Ok(Manager::new(config, NoTls));
     }
     let provider = tls::provider();
-    let verifier: Arc<dyn ServerCertVerifier> = match verify {
-        Verify::Nothing => Arc::new(Unverified(Arc::clone(&provider))),
+    let chain = match verify {
+        Verify::Nothing => None,
         Verify::Authority | Verify::Name => {
             let roots = match roots {
-                Some(path) => tls::roots(&std::fs::read(path).map_err(refused)?)?,
+                Some(path) => {
+                    let pem = std::fs::read(path).map_err(StoreError::refused)?;
+                    tls::roots(&pem)?
+                }
                 None => platform_roots()?,
             };
             let verifier =
-                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                    .build()
-                    .map_err(refused)?;
-            if verify == Verify::Name {
-                verifier
-            } else {
-                Arc::new(AnyName(verifier))
-            }
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+            Some(verifier.build().map_err(StoreError::refused)?)
         }
+    };
+    let verifier: Arc<dyn ServerCertVerifier> = match chain {
+        Some(verifier) if verify == Verify::Name => verifier,
+        chain => Arc::new(AnyName {
+            provider: Arc::clone(&provider),
+            chain,
+        }),
     };
     let tls = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(refused)?;
+        .map_err(StoreError::refused)?;
     let tls = tls.dangerous().with_custom_certificate_verifier(verifier);
     let mut tls = tls.with_no_client_auth();
     // PostgreSQL 17 requires it where TLS begins at once (`sslnegotiation=direct`).
@@ -75,8 +79,8 @@ fn platform_roots() -> Result<RootCertStore, StoreError> {
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(found.certs);
     match found.errors.into_iter().next() {
-        Some(error) if added == 0 => Err(refused(error)),
-        None if added == 0 => Err(refused("the platform trusts no certificate")),
+        Some(error) if added == 0 => Err(StoreError::refused(error)),
+        None if added == 0 => Err(StoreError::refused("the platform trusts no certificate")),
         _ => Ok(roots),
     }
 }
@@ -150,50 +154,13 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Accepts any certificate, as `sslmode=require` says: the connection is encrypted, to whomever.
+/// Verifies the chain of a certificate and not its name; not even the chain for `sslmode=require`, which
+/// means an encrypted connection to anybody. The server always proves that the certificate is its own.
 #[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+struct AnyName {
+    provider: Arc<CryptoProvider>,
+    chain: Option<Arc<WebPkiServerVerifier>>,
 }
-
-/// Verifies the chain of a certificate and not its name.
-#[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
 
 impl ServerCertVerifier for AnyName {
     fn verify_server_cert(
@@ -204,10 +171,10 @@ impl ServerCertVerifier for AnyName {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self
-            .0
-            .verify_server_cert(certificate, intermediates, name, ocsp, now)
-        {
+        let Some(chain) = &self.chain else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        match chain.verify_server_cert(certificate, intermediates, name, ocsp, now) {
             // The name is verified last: the chain is good.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
@@ -222,7 +189,8 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, certificate, signed)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -231,10 +199,12 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, certificate, signed)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }

@@ -65,14 +65,15 @@ impl PostgresTransaction {
         let Ok(Ok(permit)) = timeout(PATIENCE, permits.acquire_owned()).await else {
             return Err(StoreErrorKind::TimedOut.into());
         };
-        let began = Clock::default().instant();
+        let clock = Clock::default();
+        let began = clock.instant();
         let (client, id) = shared.take(async |client| begin(client).await).await?;
         Ok(Self {
             client,
             claim: claim.clone(),
             unfinished: Unfinished(Some(claim.clone())),
             id,
-            clock: Clock::default(),
+            clock,
             began,
             shared: Arc::clone(shared),
             permit,
@@ -118,10 +119,8 @@ impl PostgresTransaction {
             .query_one(&statement, &[&key, &fencing_token, &retention, &self.id])
             .await?;
         if !row.try_get::<_, bool>(0)? {
-            return Err(StoreError::with_source(
-                StoreErrorKind::Configuration,
-                "a statement has ended the transaction",
-            ));
+            let cause = "a statement has ended the transaction";
+            return Err(StoreError::refused(cause));
         }
         if !row.try_get::<_, bool>(1)? {
             return Err(StoreErrorKind::LeaseLost.into());

@@ -2,11 +2,10 @@
 
 use redis::{Client, ConnectionInfo, RedisError};
 
-use super::refused;
 use crate::store::StoreError;
 
 pub(super) fn client(_: ConnectionInfo, _: Option<&[u8]>) -> Result<Client, StoreError> {
-    Err(refused(
+    Err(StoreError::refused(
         "the address requires TLS, and the feature `tls` is off",
     ))
 }

@@ -4,7 +4,6 @@ use std::{error::Error, io, sync::Arc};
 
 use redis::{Client, ConnectionInfo, RedisError, TlsCertificates};
 
-use super::refused;
 use crate::store::{StoreError, tls};
 
 pub(super) fn client(info: ConnectionInfo, roots: Option<&[u8]>) -> Result<Client, StoreError> {
@@ -27,10 +26,10 @@ pub(super) fn client(info: ConnectionInfo, roots: Option<&[u8]>) -> Result<Clien
         client_tls: None,
         root_cert,
     };
-    Client::build_with_tls(info, certificates).map_err(refused)
+    Client::build_with_tls(info, certificates).map_err(StoreError::refused)
 }
 
-/// Whether rustls refused the server, which it will do next time too.
+/// Returns true if rustls refused the server, as it will next time.
 pub(super) fn is_refusal(error: &RedisError) -> bool {
     let Some(source) = error.source() else {
         return false;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::StoreError;
 
 /// An open file that is deleted can still be read and written, but nobody else will ever see it.
 pub(super) struct File {
@@ -26,15 +26,16 @@ impl File {
 
     /// Fails if the file was deleted or replaced, or may not be written.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        let error = |cause: &str| StoreError::with_source(StoreErrorKind::Configuration, cause);
         let Ok(metadata) = fs::metadata(&self.path) else {
-            return Err(error("its file is missing"));
+            return Err(StoreError::refused("its file is missing"));
         };
         if identity(&metadata) != self.identity {
-            return Err(error("its file was replaced while it was open"));
+            return Err(StoreError::refused(
+                "its file was replaced while it was open",
+            ));
         }
         if metadata.permissions().readonly() {
-            return Err(error("its file is read-only"));
+            return Err(StoreError::refused("its file is read-only"));
         }
         Ok(())
     }

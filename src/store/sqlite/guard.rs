@@ -103,7 +103,7 @@ impl Guard {
     }
 }
 
-/// What would end the transaction, or outlive it on a connection that is the crate's.
+/// Returns true if an action would end the transaction, or outlive it on the crate's connection.
 fn is_refused(action: &AuthAction<'_>) -> bool {
     match action {
         AuthAction::Transaction { .. } | AuthAction::Attach { .. } | AuthAction::Detach { .. } => {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, milliseconds},
-    store::{Claim, ClaimOutcome, StoreError, StoreErrorKind, bounded},
+    store::{Claim, ClaimOutcome, StoreError, bounded},
 };
 
 /// A connection with the table.
@@ -152,9 +152,7 @@ pub(super) fn check(connection: &Connection) -> Result<(), StoreError> {
 /// An error without a code of its own is one of the statement: a table or a column is missing.
 fn of_schema(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
-        None | Some(ErrorCode::Unknown) => {
-            StoreError::with_source(StoreErrorKind::Configuration, error)
-        }
+        None | Some(ErrorCode::Unknown) => StoreError::refused(error),
         Some(_) => error.into(),
     }
 }

@@ -1,4 +1,4 @@
-//! What waits for the writer thread.
+//! The operations and transactions that wait for the writer thread.
 
 use std::{
     collections::VecDeque,
@@ -31,7 +31,7 @@ pub(super) trait Operation: Send {
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
-/// What a user does in a transaction, which runs alone; or is told why it can't.
+/// The work of a user in a transaction, which runs alone; it is told why if none can begin.
 pub(super) type Work = Box<dyn FnOnce(Result<(Transaction<'_>, &Guard), StoreError>) + Send>;
 
 /// Survives a panic in the conversion of an error or in the drop of what was returned, which are the
@@ -55,7 +55,7 @@ struct Waiting {
     closed: bool,
 }
 
-/// What is done next: all operations in one commit, then one transaction of the user's, so that
+/// The next thing to do: all operations in one commit, then one transaction of the user's, so that
 /// neither kind can keep the other waiting.
 pub(super) struct Turn {
     pub(super) operations: Vec<Box<dyn Operation>>,

@@ -69,10 +69,7 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Arc<Guard>), StoreError> 
     };
     if !["wal", "memory"].contains(&&*mode) {
         let cause = format!("its journal mode is {mode}, and wal is needed");
-        return Err(StoreError::with_source(
-            StoreErrorKind::Configuration,
-            cause,
-        ));
+        return Err(StoreError::refused(cause));
     }
     // From here on. Before, each of the attempts would wait as long as all of them are to.
     connection.busy_handler(Some(wait_for_others))?;

@@ -1,7 +1,7 @@
 //! The only place that reads a clock. Whatever needs the time holds a [`Clock`], so that tests and
 //! simulations can drive it.
 
-#[cfg(any(feature = "_per-request", feature = "receiver"))]
+#[cfg(any(feature = "_timers", feature = "receiver"))]
 use std::time::Instant;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -37,7 +37,7 @@ impl Clock {
     }
 
     /// The time of the monotonic clock, which never steps back.
-    #[cfg(any(feature = "_per-request", feature = "receiver"))]
+    #[cfg(any(feature = "_timers", feature = "receiver"))]
     #[cfg_attr(not(feature = "testing"), expect(clippy::unused_self))]
     pub(crate) fn instant(&self) -> Instant {
         #[cfg(feature = "testing")]
@@ -54,7 +54,7 @@ pub(crate) fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-#[cfg(feature = "_per-request")]
+#[cfg(feature = "_timers")]
 mod sleep {
     use std::{
         pin::Pin,
@@ -98,7 +98,7 @@ mod sleep {
 
 #[cfg(feature = "testing")]
 mod manual {
-    #[cfg(feature = "_per-request")]
+    #[cfg(feature = "_timers")]
     use std::{
         collections::BTreeMap,
         pin::Pin,
@@ -115,10 +115,7 @@ mod manual {
 
     #[derive(Debug)]
     pub(super) struct Manual {
-        #[cfg_attr(
-            not(any(feature = "_per-request", feature = "receiver")),
-            expect(dead_code)
-        )]
+        #[cfg_attr(not(any(feature = "_timers", feature = "receiver")), expect(dead_code))]
         started: Instant,
         times: Mutex<Times>,
     }
@@ -130,21 +127,21 @@ mod manual {
         /// Since `started`.
         monotonic: Duration,
         /// By the time at which each is to be woken, and by a number that no two have.
-        #[cfg(feature = "_per-request")]
+        #[cfg(feature = "_timers")]
         sleepers: BTreeMap<(Duration, u64), Waker>,
-        #[cfg(feature = "_per-request")]
+        #[cfg(feature = "_timers")]
         last_sleeper: u64,
     }
 
     /// A future that ends when a manual clock has been moved far enough.
-    #[cfg(feature = "_per-request")]
+    #[cfg(feature = "_timers")]
     pub(crate) struct Sleep {
         clock: Arc<Manual>,
         until: Duration,
         number: u64,
     }
 
-    #[cfg(feature = "_per-request")]
+    #[cfg(feature = "_timers")]
     impl Future for Sleep {
         type Output = ();
 
@@ -159,7 +156,7 @@ mod manual {
         }
     }
 
-    #[cfg(feature = "_per-request")]
+    #[cfg(feature = "_timers")]
     impl Drop for Sleep {
         fn drop(&mut self) {
             let waker = self
@@ -177,13 +174,13 @@ mod manual {
             self.times().wall
         }
 
-        #[cfg(any(feature = "_per-request", feature = "receiver"))]
+        #[cfg(any(feature = "_timers", feature = "receiver"))]
         pub(super) fn instant(&self) -> Instant {
             let passed = self.times().monotonic;
             self.started.checked_add(passed).unwrap_or(self.started)
         }
 
-        #[cfg(feature = "_per-request")]
+        #[cfg(feature = "_timers")]
         pub(super) fn sleep(self: &Arc<Self>, time: Duration) -> Sleep {
             let mut times = self.times();
             times.last_sleeper = times.last_sleeper.wrapping_add(1);
@@ -216,9 +213,9 @@ mod manual {
                 times: Mutex::new(Times {
                     wall: since_epoch(now),
                     monotonic: Duration::ZERO,
-                    #[cfg(feature = "_per-request")]
+                    #[cfg(feature = "_timers")]
                     sleepers: BTreeMap::new(),
-                    #[cfg(feature = "_per-request")]
+                    #[cfg(feature = "_timers")]
                     last_sleeper: 0,
                 }),
             };
@@ -233,7 +230,7 @@ mod manual {
                 let mut times = manual.times();
                 times.wall = times.wall.saturating_add(by);
                 times.monotonic = times.monotonic.saturating_add(by);
-                #[cfg(feature = "_per-request")]
+                #[cfg(feature = "_timers")]
                 {
                     let later = (times.monotonic, u64::MAX);
                     let later = times.sleepers.split_off(&later);
@@ -247,7 +244,7 @@ mod manual {
         /// Returns how far the clock has to be advanced until somebody who sleeps is due, such as
         /// [`RefreshedKeys::run`](crate::keys::RefreshedKeys::run); `None` if nobody sleeps, or for the
         /// system's clock.
-        #[cfg(feature = "_per-request")]
+        #[cfg(feature = "_timers")]
         #[must_use]
         pub fn time_to_wake(&self) -> Option<Duration> {
             let times = self.manual.as_ref()?.times();

@@ -9,12 +9,17 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 
 use crate::{
-    attempt::Attempt, encoding, error::PayloadError, event::Event, json, scheme::Scheme,
+    attempt::Attempt,
+    encoding,
+    error::{Error, PayloadError},
+    event::Event,
+    json,
+    scheme::Scheme,
     window::ReplayWindow,
 };
 
 /// A delivery that is authentic and inside the replay window. Only a successful verification makes
-/// one.
+/// one, and an inbox that has stored it gives it back.
 ///
 /// It may have been received before, since deliveries come at least once:
 /// [`idempotency_key`](Self::idempotency_key) recognizes it.
@@ -29,6 +34,8 @@ pub struct Delivery<'a> {
     signer: Option<Arc<str>>,
     job: Option<JobProof>,
     retention: Duration,
+    /// The refusal of a job token of ours that has expired.
+    expired: Option<Box<Error>>,
 }
 
 /// An attempt that is to be verified, as of a time.
@@ -85,7 +92,10 @@ pub(crate) enum Payload<'a> {
     /// if that needs the event, else on first use.
     Body(Cow<'a, [u8]>, OnceLock<Event>),
     /// The claims of a JWT, which covers neither of them, and the event that they carry.
-    #[cfg_attr(not(feature = "_per-request"), expect(dead_code))]
+    #[cfg_attr(
+        not(any(feature = "_per-request", feature = "inbox")),
+        expect(dead_code)
+    )]
     Claims(Vec<u8>, Event),
 }
 
@@ -105,6 +115,7 @@ impl<'a> Delivery<'a> {
             signer,
             job: None,
             retention: request.window.retention(),
+            expired: None,
         }
     }
 
@@ -114,11 +125,31 @@ impl<'a> Delivery<'a> {
         Self { job, ..self }
     }
 
+    /// Records that its job token has expired, in which case almost everybody refuses it.
+    #[cfg(feature = "_per-request")]
+    pub(crate) fn expired(self, refusal: Option<Error>) -> Self {
+        let expired = refusal.map(Box::new);
+        Self { expired, ..self }
+    }
+
     /// Has the delivery remembered for at least this time.
     #[cfg(feature = "_per-request")]
     pub(crate) fn retained(self, time: Duration) -> Self {
         let retention = self.retention.max(time);
         Self { retention, ..self }
+    }
+
+    /// Refuses a delivery whose job token has expired.
+    pub(crate) fn in_time(mut self) -> Result<Self, Error> {
+        match self.take_expired() {
+            Some(refusal) => Err(refusal),
+            None => Ok(self),
+        }
+    }
+
+    /// Takes the refusal of a job token that has expired.
+    pub(crate) fn take_expired(&mut self) -> Option<Error> {
+        self.expired.take().map(|refusal| *refusal)
     }
 
     /// Returns `webhook-id`, which all attempts of a delivery share: 1 to 256 visible ASCII
@@ -272,6 +303,7 @@ impl<'a> Delivery<'a> {
             signer: self.signer,
             job: self.job,
             retention: self.retention,
+            expired: self.expired,
             payload: match self.payload {
                 Payload::Body(body, event) => Payload::Body(Cow::Owned(body.into_owned()), event),
                 Payload::Claims(claims, event) => Payload::Claims(claims, event),
@@ -306,5 +338,7 @@ impl fmt::Debug for Delivery<'_> {
     }
 }
 
+#[cfg(feature = "inbox")]
+mod stored;
 #[cfg(test)]
 mod tests;

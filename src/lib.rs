@@ -89,7 +89,9 @@
 //! | `rust-crypto` | no | per-request webhooks, in Rust alone; `aws-lc-rs` wins where both are enabled |
 //! | `reqwest` | no | `keys::JwksEndpoint`: fetch Google's keys over HTTPS, in a Tokio runtime, and with `configure` its `ApiClient`; enables `aws-lc-rs` and `http` |
 //! | `receiver` | no | `Receiver` and `store`: each delivery is handled once; no dependencies |
-//! | `sqlite`, `postgres`, `redis` | no | `receiver` with that store; `postgres` and `redis` in a Tokio runtime |
+//! | `inbox` | no | `Inbox`: deliveries are stored, answered at once, and handled later, with retries and dead letters; enables `receiver` |
+//! | `sqlite`, `postgres` | no | `inbox` and `receiver` with that store; `postgres` in a Tokio runtime |
+//! | `redis` | no | `receiver` with that store, in a Tokio runtime |
 //! | `tls` | no | TLS for `postgres` and `redis`, with rustls on aws-lc-rs |
 //! | `tracing` | no | `receiver` with a span for each delivery |
 //! | `configure` | no | `configure`: the requests that register webhooks, for any HTTP client; enables `http` |
@@ -133,10 +135,12 @@ pub mod event;
 mod hmac_v1;
 #[cfg(feature = "reqwest")]
 mod https;
+#[cfg(feature = "inbox")]
+pub mod inbox;
 mod json;
 #[cfg_attr(not(feature = "_per-request"), path = "per_request/absent.rs")]
 mod per_request;
-#[cfg(feature = "_per-request")]
+#[cfg(feature = "_timers")]
 mod random;
 #[cfg(feature = "receiver")]
 pub mod receiver;
@@ -157,6 +161,8 @@ pub use delivery::Delivery;
 pub use error::{ConfigError, Error, PayloadError};
 pub use event::{Event, EventData, EventType};
 pub use hmac_v1::Secret;
+#[cfg(feature = "inbox")]
+pub use inbox::Inbox;
 #[cfg(feature = "_per-request")]
 pub use per_request::{JobTokens, PerRequest, keys};
 #[cfg(feature = "receiver")]

@@ -206,12 +206,11 @@ impl PerRequest {
         } else {
             self.verify_v1a(keys, request, &in_uri)?
         };
-        if let Some(job) = delivery.job()
-            && self.origin.requires_token()
-        {
-            origin::refuse_expired(job, request.now, request.window.retention())?;
-        }
-        Ok(delivery)
+        let expired = delivery
+            .job()
+            .filter(|_| self.origin.requires_token())
+            .and_then(|job| origin::expired(job, request.now, request.window.retention()));
+        Ok(delivery.expired(expired))
     }
 
     fn verify_v1a<'a>(

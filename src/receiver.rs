@@ -17,16 +17,7 @@
 //! | `status` | event | the HTTP status code |
 //! | `cause` | event | the refusal, or the error of the handler or of the store, with its sources |
 
-use std::{
-    any::Any,
-    fmt,
-    future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{fmt, panic::resume_unwind, sync::Arc, time::Duration};
 
 use crate::{
     attempt::IntoAttempt,
@@ -35,16 +26,20 @@ use crate::{
     error::{ConfigError, PayloadError},
     event::Event,
     store::{Claim, ClaimOutcome, IdempotencyStore},
-    verifier::{SharedVerifier, is_key_part},
+    verifier::SharedVerifier,
 };
 
+mod endpoint;
 mod handler_error;
+mod panics;
 mod reply;
-mod span;
+pub(crate) mod span;
 
+pub(crate) use endpoint::Endpoint;
 pub use handler_error::HandlerError;
+pub(crate) use handler_error::chain;
+pub(crate) use panics::catch_panic;
 pub use reply::{Outcome, Reply};
-use span::Span;
 
 /// Takes a delivery through its whole lifecycle: verifies it, claims it, calls the handler,
 /// completes the claim, and says what to answer.
@@ -104,11 +99,9 @@ use span::Span;
 pub struct Receiver(Arc<Configuration>);
 
 struct Configuration {
-    verifier: SharedVerifier,
+    endpoint: Endpoint,
     store: Box<dyn IdempotencyStore>,
-    namespace: String,
     lease: Duration,
-    retention: Duration,
 }
 
 impl Receiver {
@@ -122,11 +115,9 @@ impl Receiver {
         store: impl IdempotencyStore,
     ) -> ReceiverBuilder {
         ReceiverBuilder(Configuration {
-            verifier: verifier.into(),
+            endpoint: Endpoint::new(verifier.into(), false),
             store: Box::new(store),
-            namespace: String::new(),
             lease: Self::DEFAULT_LEASE,
-            retention: Duration::ZERO,
         })
     }
 
@@ -145,20 +136,11 @@ impl Receiver {
         R: Future<Output = Result<(), E>>,
         E: Into<HandlerError>,
     {
-        let span = Span::new();
-        let reply = async {
-            let verifier = self.0.verifier.get();
-            let delivery = match verifier.verify_refreshing(attempt, body).await {
-                Ok(delivery) => delivery,
-                Err(refusal) => return Reply::new(Outcome::Refused(refusal), None),
-            };
-            span.verified(&delivery);
-            let outcome = self.process(verifier.clock(), &delivery, handler).await;
-            Reply::new(outcome, Some(delivery))
+        let process = async |clock: Clock, delivery: Delivery<'a>| {
+            let outcome = self.process(&clock, &delivery, handler).await;
+            (outcome, delivery)
         };
-        let reply = span.around(reply).await;
-        span.answered(&reply);
-        reply
+        self.0.endpoint.receive(attempt, body, process).await
     }
 
     /// Claims, handles and completes.
@@ -174,12 +156,10 @@ impl Receiver {
         E: Into<HandlerError>,
     {
         let store = &*self.0.store;
-        let key = format!("{}/{}", self.0.namespace, delivery.idempotency_key());
+        let key = self.0.endpoint.key(delivery);
         let asked = clock.instant();
         let claim = match store.claim(&key, self.0.lease).await {
-            Ok(ClaimOutcome::New(claim)) => {
-                claim.retain_for(self.0.retention.max(delivery.retention()))
-            }
+            Ok(ClaimOutcome::New(claim)) => claim.retain_for(self.0.endpoint.retention(delivery)),
             Ok(ClaimOutcome::Done) => return Outcome::Duplicate,
             Ok(ClaimOutcome::InFlight { remaining }) => return Outcome::InFlight { remaining },
             Err(error) => return Outcome::StoreUnavailable(error),
@@ -194,29 +174,43 @@ impl Receiver {
             delivery: delivery.clone(),
             claim: claim.clone(),
         };
-        let outcome = match catch_panic(async { handler(received).await }).await {
-            Ok(returned) => match returned.map_err(Into::into) {
-                Err(error) if error.is_lost_lease() => return Outcome::LeaseLost,
-                Ok(()) if claim.is_forgotten() => Ok(Outcome::Failed(HandlerError::from(
-                    "a transaction was begun and dropped: complete it, or roll it back",
-                ))),
-                Err(error) if !error.is_permanent() && !claim.is_completed() => {
-                    Ok(Outcome::Failed(error))
+        match catch_panic(async { handler(received).await }).await {
+            Ok(returned) => match verdict(&claim, returned) {
+                Ok(()) => complete(store, &claim, None).await,
+                Err(error) if error.is_lost_lease() => Outcome::LeaseLost,
+                Err(error) if error.is_permanent() || claim.is_completed() => {
+                    complete(store, &claim, Some(error)).await
                 }
-                finished => return complete(store, &claim, finished.err()).await,
+                Err(error) => {
+                    // If it fails, the lease ends by itself.
+                    let _ = store.release(&claim).await;
+                    Outcome::Failed(error)
+                }
             },
-            Err(panic) => Err(panic),
-        };
-        // If it fails, the lease ends by itself.
-        let _ = store.release(&claim).await;
-        outcome.unwrap_or_else(|panic| resume_unwind(panic))
+            Err(panic) => {
+                let _ = store.release(&claim).await;
+                resume_unwind(panic)
+            }
+        }
     }
+}
+
+/// Returns the error of a handler, which may have lost its effect and not noticed.
+pub(crate) fn verdict<E: Into<HandlerError>>(
+    claim: &Claim,
+    returned: Result<(), E>,
+) -> Result<(), HandlerError> {
+    returned.map_err(Into::into)?;
+    if claim.is_forgotten() {
+        return Err(HandlerError::from(
+            "a transaction was begun and dropped: complete it, or roll it back",
+        ));
+    }
+    Ok(())
 }
 
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 const LONGEST_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
-/// As far as every store can represent it.
-const LONGEST_RETENTION: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
 /// Configures a [`Receiver`].
 #[must_use]
@@ -229,7 +223,7 @@ impl ReceiverBuilder {
     /// get. A key in the store is the namespace, a slash, and the
     /// [`idempotency_key`](Delivery::idempotency_key).
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.0.namespace = namespace.into();
+        self.0.endpoint.namespace = namespace.into();
         self
     }
 
@@ -243,7 +237,7 @@ impl ReceiverBuilder {
     /// Sets the least time to remember what was handled. The default, and the least, is
     /// [`Delivery::retention`], a little more than a day. More than 10 years count as 10 years.
     pub fn retention(mut self, retention: Duration) -> Self {
-        self.0.retention = retention.min(LONGEST_RETENTION);
+        self.0.endpoint.retain(retention);
         self
     }
 
@@ -253,9 +247,7 @@ impl ReceiverBuilder {
     ///
     /// [`ConfigError::InvalidNamespace`], [`ConfigError::InvalidLease`].
     pub fn build(self) -> Result<Receiver, ConfigError> {
-        if !is_key_part(&self.0.namespace, 0..=128, '/') {
-            return Err(ConfigError::InvalidNamespace);
-        }
+        self.0.endpoint.validate()?;
         if !(SHORTEST_LEASE..=LONGEST_LEASE).contains(&self.0.lease) {
             return Err(ConfigError::InvalidLease);
         }
@@ -286,27 +278,11 @@ async fn complete(
     }
 }
 
-/// Returns a panic that happened while the future was polled, without letting it go on.
-async fn catch_panic<T>(future: impl Future<Output = T>) -> Result<T, Box<dyn Any + Send>> {
-    let mut future = pin!(future);
-    poll_fn(|context| {
-        // The future is not polled again after a panic: nothing can see what it left behind.
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
-            Err(panic) => Poll::Ready(Err(panic)),
-        }
-    })
-    .await
-}
-
 impl fmt::Debug for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Configuration")
-            .field("verifier", &self.verifier)
-            .field("namespace", &self.namespace)
+            .field("endpoint", &self.endpoint)
             .field("lease", &self.lease)
-            .field("retention", &self.retention)
             .finish_non_exhaustive()
     }
 }
@@ -325,6 +301,11 @@ pub struct Received<'a> {
 }
 
 impl<'a> Received<'a> {
+    #[cfg(feature = "inbox")]
+    pub(crate) const fn new(delivery: Delivery<'a>, claim: Claim) -> Self {
+        Self { delivery, claim }
+    }
+
     /// Returns the delivery.
     #[must_use]
     pub const fn delivery(&self) -> &Delivery<'a> {

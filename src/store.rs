@@ -159,6 +159,9 @@ pub struct Claim {
     key: Arc<str>,
     fencing_token: i64,
     retention: Duration,
+    /// The id of the row, if it is of an inbox.
+    #[cfg(feature = "inbox")]
+    entry: Option<i64>,
     fate: Arc<Fate>,
 }
 
@@ -178,8 +181,26 @@ impl Claim {
             key: key.into(),
             fencing_token,
             retention: KEEP,
+            #[cfg(feature = "inbox")]
+            entry: None,
             fate: Arc::default(),
         }
+    }
+
+    /// Builds a claim on an entry of an inbox: for stores. It is completed by removing the entry.
+    #[cfg(feature = "inbox")]
+    pub fn of_entry(id: i64, key: impl Into<Arc<str>>, fencing_token: i64) -> Self {
+        Self {
+            entry: Some(id),
+            ..Self::new(key, fencing_token)
+        }
+    }
+
+    /// Returns the id of the entry of an inbox that is claimed, and `None` for a key.
+    #[cfg(feature = "inbox")]
+    #[must_use]
+    pub const fn entry(&self) -> Option<i64> {
+        self.entry
     }
 
     /// Sets the time for which the key is remembered once it is done: 24 hours and 10 minutes by

@@ -35,7 +35,7 @@ use crate::{
 };
 
 pub use crate::clock::Clock;
-#[cfg(feature = "_per-request")]
+#[cfg(feature = "_timers")]
 pub use crate::random::Random;
 #[cfg(feature = "receiver")]
 pub use failing_store::FailingStore;

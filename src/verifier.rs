@@ -82,7 +82,8 @@ impl Verifier {
         attempt: impl IntoAttempt<'a>,
         body: &'a [u8],
     ) -> Result<Delivery<'a>, Error> {
-        self.verify_attempt(&attempt.into_attempt()?, body, self.clock().unix_seconds())
+        self.verify_attempt(&attempt.into_attempt()?, body, self.clock().unix_seconds())?
+            .in_time()
     }
 
     /// Verifies a delivery as of a given time, for deliveries that were kept and for callers with a
@@ -117,7 +118,8 @@ impl Verifier {
         body: &'a [u8],
         now: OffsetDateTime,
     ) -> Result<Delivery<'a>, Error> {
-        self.verify_attempt(&attempt.into_attempt()?, body, now.unix_timestamp())
+        self.verify_attempt(&attempt.into_attempt()?, body, now.unix_timestamp())?
+            .in_time()
     }
 
     /// Verifies a delivery at the current time. If newer keys might lead to another answer, and the
@@ -128,6 +130,15 @@ impl Verifier {
     /// Those of [`verify`](Self::verify). [`Error::KeysUnavailable`] also if the newer keys could not be
     /// fetched in time, or 256 deliveries already wait for them.
     pub async fn verify_refreshing<'a>(
+        &self,
+        attempt: impl IntoAttempt<'a>,
+        body: &'a [u8],
+    ) -> Result<Delivery<'a>, Error> {
+        self.verify_late(attempt, body).await?.in_time()
+    }
+
+    /// Like [`verify_refreshing`](Self::verify_refreshing), also where the job token has expired.
+    pub(crate) async fn verify_late<'a>(
         &self,
         attempt: impl IntoAttempt<'a>,
         body: &'a [u8],
@@ -145,6 +156,7 @@ impl Verifier {
         &self.0.clock
     }
 
+    /// Verifies a delivery, also where its job token has expired.
     pub(crate) fn verify_attempt<'a>(
         &self,
         attempt: &Attempt<'a>,

@@ -155,14 +155,12 @@ fn proof(token: &JobToken, place: JobPlace) -> JobProof {
     }
 }
 
-/// Refuses a delivery whose token has expired longer ago than `allowed`. `now` is in Unix seconds.
-pub(super) fn refuse_expired(job: &JobProof, now: i64, allowed: Duration) -> Result<(), Error> {
+/// Returns the refusal of a delivery whose token has expired longer ago than `allowed`. `now` is in Unix
+/// seconds.
+pub(super) fn expired(job: &JobProof, now: i64, allowed: Duration) -> Option<Error> {
     let now = u64::try_from(now).unwrap_or_default();
     let age = Duration::from_secs(now.saturating_sub(job.expiry));
-    if age > allowed {
-        return Err(Error::JobTokenExpired { age, allowed });
-    }
-    Ok(())
+    (age > allowed).then_some(Error::JobTokenExpired { age, allowed })
 }
 
 /// Returns the `user_metadata` at each place where it may be. No source says which of them it is: at

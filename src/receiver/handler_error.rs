@@ -60,14 +60,14 @@ impl HandlerError {
     }
 
     /// Returns true if a store refused to commit, because another claim had taken over.
-    pub(super) fn is_lost_lease(&self) -> bool {
+    pub(crate) fn is_lost_lease(&self) -> bool {
         chain(&*self.source).any(|cause| {
             let error = cause.downcast_ref::<StoreError>();
             error.is_some_and(|error| error.kind() == StoreErrorKind::LeaseLost)
         })
     }
 
-    pub(super) const fn wait(&self) -> Option<Duration> {
+    pub(crate) const fn wait(&self) -> Option<Duration> {
         self.retry_after
     }
 
@@ -96,7 +96,7 @@ impl<E: Into<BoxError>> From<E> for HandlerError {
     }
 }
 
-pub(super) fn chain<'e>(
+pub(crate) fn chain<'e>(
     error: &'e (dyn Error + 'static),
 ) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| (*error).source())

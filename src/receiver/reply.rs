@@ -31,7 +31,9 @@ pub struct Reply<'a> {
 pub enum Outcome {
     /// The handler returned `Ok`, and that is remembered: 200.
     Processed,
-    /// It was processed before: 200.
+    /// The delivery is stored, and a worker will handle it: 200.
+    Accepted,
+    /// It was processed or accepted before: 200.
     Duplicate,
     /// Another attempt is being handled: 409.
     InFlight {
@@ -49,10 +51,12 @@ pub enum Outcome {
     Failed(HandlerError),
     /// The handler returned this [`permanent`](HandlerError::permanent) error: 200, and the delivery is
     /// not handled again. Look at it: it is in the [`delivery`](Reply::delivery) of the reply, and the
-    /// cause is in the trace.
+    /// cause is in the trace. An inbox sets aside what is no event and what has an expired job token, and
+    /// keeps it as a dead letter.
     SetAside(HandlerError),
-    /// The store is unavailable: 503. Either the handler was not called, or it returned `Ok` or a
-    /// permanent error and that could not be remembered, so that it will be called again.
+    /// The store is unavailable: 503. The delivery was not stored, or the handler was not called, or it
+    /// returned `Ok` or a permanent error and that could not be remembered, so that it will be called
+    /// again.
     StoreUnavailable(StoreError),
 }
 
@@ -63,6 +67,7 @@ impl Outcome {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Processed => "processed",
+            Self::Accepted => "accepted",
             Self::Duplicate => "duplicate",
             Self::InFlight { .. } => "in_flight",
             Self::LeaseLost => "lease_lost",
@@ -78,7 +83,7 @@ impl Outcome {
 
     const fn status(&self) -> u16 {
         match self {
-            Self::Processed | Self::Duplicate | Self::SetAside(_) => 200,
+            Self::Processed | Self::Accepted | Self::Duplicate | Self::SetAside(_) => 200,
             Self::InFlight { .. } | Self::LeaseLost => 409,
             Self::Refused(error) => error.status(),
             Self::Failed(_) => 500,
@@ -94,7 +99,9 @@ impl<'a> Reply<'a> {
             Outcome::LeaseLost | Outcome::StoreUnavailable(_) => Some(PAUSE),
             Outcome::Refused(refusal) => refusal.retry_after(),
             Outcome::Failed(error) => error.wait(),
-            Outcome::Processed | Outcome::Duplicate | Outcome::SetAside(_) => None,
+            Outcome::Processed | Outcome::Accepted | Outcome::Duplicate | Outcome::SetAside(_) => {
+                None
+            }
         };
         Self {
             status: outcome.status(),

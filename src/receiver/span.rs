@@ -1,5 +1,5 @@
-//! The trace of a delivery, with the feature `tracing`: one span, and one event when it is answered.
-//! Never a secret, a signature, a token or a body.
+//! Traces, with the feature `tracing`: a span for each delivery that is received and for each attempt of a
+//! worker, with one event when it is answered or ends. Never a secret, a signature, a token or a body.
 
 #[cfg(feature = "tracing")]
 use std::{error::Error, fmt};
@@ -7,18 +7,22 @@ use std::{error::Error, fmt};
 #[cfg(feature = "tracing")]
 use tracing::{Instrument as _, field::Empty};
 
+#[cfg(feature = "inbox")]
+use super::HandlerError;
 use super::Reply;
 #[cfg(feature = "tracing")]
 use super::handler_error::chain;
 use crate::delivery::Delivery;
 #[cfg(feature = "tracing")]
 use crate::redacted;
+#[cfg(feature = "inbox")]
+use crate::store::StoreError;
 
-pub(super) struct Span(#[cfg(feature = "tracing")] tracing::Span);
+pub(crate) struct Span(#[cfg(feature = "tracing")] tracing::Span);
 
 #[cfg(feature = "tracing")]
 impl Span {
-    pub(super) fn new() -> Self {
+    pub(crate) fn delivery() -> Self {
         Self(tracing::info_span!(
             "gemini_webhook",
             id = Empty,
@@ -29,11 +33,25 @@ impl Span {
         ))
     }
 
-    pub(super) fn around<T>(&self, future: impl Future<Output = T>) -> impl Future<Output = T> {
+    #[cfg(feature = "inbox")]
+    pub(crate) fn attempt(delivery: &Delivery<'_>, attempt: u32) -> Self {
+        let span = Self(tracing::info_span!(
+            "gemini_webhook_attempt",
+            id = Empty,
+            scheme = Empty,
+            r#type = Empty,
+            attempt,
+            outcome = Empty,
+        ));
+        span.verified(delivery);
+        span
+    }
+
+    pub(crate) fn around<T>(&self, future: impl Future<Output = T>) -> impl Future<Output = T> {
         future.instrument(self.0.clone())
     }
 
-    pub(super) fn verified(&self, delivery: &Delivery<'_>) {
+    pub(crate) fn verified(&self, delivery: &Delivery<'_>) {
         if self.0.is_disabled() {
             return;
         }
@@ -44,7 +62,7 @@ impl Span {
         }
     }
 
-    pub(super) fn answered(&self, reply: &Reply<'_>) {
+    pub(crate) fn answered(&self, reply: &Reply<'_>) {
         use super::Outcome::{Failed, LeaseLost, Refused, SetAside, StoreUnavailable};
 
         let code = reply.outcome.code();
@@ -71,6 +89,28 @@ impl Span {
     }
 }
 
+#[cfg(all(feature = "tracing", feature = "inbox"))]
+impl Span {
+    /// `outcome` is one of `processed`, `retried`, `dead` and `lease_lost`.
+    pub(crate) fn ended(&self, outcome: &'static str, error: Option<&HandlerError>) {
+        self.0.record("outcome", outcome);
+        let cause = error.map(|error| tracing::field::display(Chain(error.source())));
+        match outcome {
+            "dead" => tracing::error!(parent: &self.0, outcome, cause, "ended"),
+            "processed" => tracing::info!(parent: &self.0, outcome, cause, "ended"),
+            _ => tracing::warn!(parent: &self.0, outcome, cause, "ended"),
+        }
+    }
+}
+
+#[cfg(all(feature = "tracing", feature = "inbox"))]
+pub(crate) fn store_failed(error: &StoreError) {
+    tracing::error!(cause = %Chain(error), "the store of a worker failed");
+}
+
+#[cfg(all(not(feature = "tracing"), feature = "inbox"))]
+pub(crate) fn store_failed(_: &StoreError) {}
+
 /// An error and its sources, without secrets.
 #[cfg(feature = "tracing")]
 struct Chain<'e>(&'e (dyn Error + 'static));
@@ -86,15 +126,23 @@ impl fmt::Display for Chain<'_> {
 #[cfg(not(feature = "tracing"))]
 #[expect(clippy::unused_self, reason = "the other one has a span in it")]
 impl Span {
-    pub(super) fn new() -> Self {
+    pub(crate) fn delivery() -> Self {
         Self()
     }
 
-    pub(super) fn around<T>(&self, future: impl Future<Output = T>) -> impl Future<Output = T> {
+    pub(crate) fn around<T>(&self, future: impl Future<Output = T>) -> impl Future<Output = T> {
         future
     }
 
-    pub(super) fn verified(&self, _: &Delivery<'_>) {}
+    pub(crate) fn verified(&self, _: &Delivery<'_>) {}
 
-    pub(super) fn answered(&self, _: &Reply<'_>) {}
+    pub(crate) fn answered(&self, _: &Reply<'_>) {}
+
+    #[cfg(feature = "inbox")]
+    pub(crate) fn attempt(_: &Delivery<'_>, _: u32) -> Self {
+        Self()
+    }
+
+    #[cfg(feature = "inbox")]
+    pub(crate) fn ended(&self, _: &'static str, _: Option<&HandlerError>) {}
 }

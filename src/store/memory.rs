@@ -8,6 +8,9 @@ use std::{
 
 use crate::clock::Clock;
 
+#[cfg(feature = "inbox")]
+mod inbox;
+
 use super::{
     Claim, ClaimOutcome, IdempotencyStore, StoreError, StoreFuture, bounded, fencing_token,
 };
@@ -97,6 +100,8 @@ struct Ledger {
     by_end: BTreeSet<(Instant, Arc<str>)>,
     last_token: i64,
     clock: Clock,
+    #[cfg(feature = "inbox")]
+    inbox: inbox::Rows,
 }
 
 #[derive(Clone, Copy)]
@@ -126,6 +131,10 @@ impl Ledger {
 
     fn complete(&mut self, claim: &Claim, retention: Duration) -> Result<bool, StoreError> {
         let now = self.clock.instant();
+        #[cfg(feature = "inbox")]
+        if let Some(id) = claim.entry() {
+            return Ok(self.inbox.remove(id, claim.fencing_token()));
+        }
         let entry = self.live(claim.key(), now);
         if entry.is_some_and(|entry| entry.fencing_token != claim.fencing_token()) {
             return Ok(false);

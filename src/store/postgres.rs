@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use deadpool_postgres::{Pool, Runtime};
-use tokio_postgres::Transaction;
+use deadpool_postgres::{ClientWrapper, Pool, Runtime};
+use tokio_postgres::{Transaction, types::ToSql};
 
 use super::{Claim, ClaimOutcome, IdempotencyStore, StoreError, StoreErrorKind, StoreFuture};
 use address::Address;
@@ -10,6 +10,7 @@ use statements::{Answer, Request, outcome, seconds, times};
 
 mod address;
 mod failure;
+mod inbox;
 mod pool;
 mod queue;
 mod sql;
@@ -76,6 +77,16 @@ impl PostgresStore {
 
     /// Creates the table and its index. Two statements, without parameters.
     pub const SCHEMA_SQL: &str = sql::schema!();
+
+    /// Creates the tables of inboxes and their indexes: to run before by who may, where the role of the
+    /// inbox may not create tables. Several statements, without parameters.
+    pub const INBOX_SCHEMA_SQL: &str = sql::inbox_schema!();
+
+    /// Completes the claim on the entry `$1` (`bigint`, [`Claim::entry`]) of an inbox with the fencing token
+    /// `$2` (`bigint`).
+    ///
+    /// Affects one row, or none if the lease was lost: then roll back.
+    pub const REMOVE_SQL: &str = inbox::REMOVE;
 
     /// Builds a store for a URL such as `postgres://user:password@host:5432/database`. It connects when
     /// it is needed, with at most 16 connections, and 16 more for [transactions](Self::begin).
@@ -180,13 +191,16 @@ impl PostgresStore {
         transaction: &Transaction<'_>,
         claim: &Claim,
     ) -> Result<(), StoreError> {
-        let retention = seconds(claim.retention());
-        let changed = transaction
-            .execute(
-                Self::COMPLETE_SQL,
-                &[&claim.key(), &claim.fencing_token(), &retention],
-            )
-            .await?;
+        let token = claim.fencing_token();
+        let changed = if let Some(entry) = claim.entry() {
+            transaction
+                .execute(Self::REMOVE_SQL, &[&entry, &token])
+                .await?
+        } else {
+            let retention = seconds(claim.retention());
+            let values: [&(dyn ToSql + Sync); 3] = [&claim.key(), &token, &retention];
+            transaction.execute(Self::COMPLETE_SQL, &values).await?
+        };
         if changed == 1 {
             return Ok(());
         }
@@ -208,6 +222,12 @@ impl IdempotencyStore for PostgresStore {
     fn complete<'a>(&'a self, claim: &'a Claim, retention: Duration) -> StoreFuture<'a, bool> {
         let claim = claim.clone();
         Box::pin(async move {
+            if let Some(entry) = claim.entry() {
+                let values: [&(dyn ToSql + Sync); 2] = [&entry, &claim.fencing_token()];
+                let remove =
+                    async |client: &ClientWrapper| client.execute(Self::REMOVE_SQL, &values).await;
+                return Ok(self.0.with(remove).await? == 1);
+            }
             match self
                 .0
                 .submit(Request::Complete { claim, retention })

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 
 mod file;
 mod guard;
+mod inbox;
 mod ledger;
 mod promise;
 mod queue;
@@ -129,6 +130,13 @@ impl SqliteStore {
     #[doc = complete_sql!()]
     /// ```
     pub const COMPLETE_SQL: &'static str = sql::COMPLETE;
+
+    /// The statement that completes a claim on an entry of an inbox, for transactions over other clients of
+    /// SQLite.
+    ///
+    /// Parameters: `?1` the [entry](Claim::entry), `?2` the fencing token. If it changes no row, the lease
+    /// was lost: roll back. After the commit, call [`Claim::mark_completed`].
+    pub const REMOVE_SQL: &'static str = inbox::REMOVE;
 
     /// Opens the database in this file, and creates file and table where they are missing. The
     /// folder has to exist, on a local disk: a write-ahead log does not work over a network.

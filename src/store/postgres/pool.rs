@@ -29,6 +29,8 @@ pub(super) struct Shared {
     idle: Mutex<Vec<ClientWrapper>>,
     /// Set once the table was seen.
     ready: OnceLock<()>,
+    /// Set once the tables of inboxes were seen.
+    pub(super) inbox_ready: OnceLock<()>,
 }
 
 /// A connection of the pool at work. Dropped before the work has ended, because a caller has gone or
@@ -57,6 +59,7 @@ impl Shared {
             transactions: Arc::new(Semaphore::new(TRANSACTIONS)),
             idle: Mutex::default(),
             ready: OnceLock::new(),
+            inbox_ready: OnceLock::new(),
         }
     }
 

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     boxed::BoxError,
     clock::Clock,
+    inbox::Acceptance,
     store::{ClaimOutcome, StoreError, StoreErrorKind},
 };
 
@@ -149,15 +150,21 @@ impl State {
         self.callers = before.max(callers);
     }
 
-    /// Takes operations on different keys, the oldest first, in the order of their keys. Nothing is
-    /// claimed for a caller that has gone.
+    /// Takes operations on different keys that share a statement with the oldest, the oldest first, in the
+    /// order of their keys. Nothing is claimed for a caller that has gone.
     fn take(&mut self) -> BTreeMap<Arc<str>, Group> {
         let mut groups: BTreeMap<Arc<str>, Group> = BTreeMap::new();
         let mut later = Vec::new();
-        while groups.len() < LARGEST_BATCH
+        let mut accepts = None;
+        while groups.len().max(later.len()) < LARGEST_BATCH
             && let Some(operation) = self.waiting.pop_front()
         {
             if operation.answer.is_closed() && matches!(operation.request, Request::Claim { .. }) {
+                continue;
+            }
+            let accept = operation.request.entry().is_some();
+            if *accepts.get_or_insert(accept) != accept {
+                later.push(operation);
                 continue;
             }
             let group = groups
@@ -360,11 +367,17 @@ impl Shared {
         } in group
         {
             let sent = caller.send(answer.clone().map_err(StoreError::from));
-            if let (Ok(()), Request::Claim { lease, .. }, Ok(Answer::Claimed(outcome))) =
-                (sent, &request, &mut answer)
-                && matches!(outcome, ClaimOutcome::New(_))
-            {
-                *outcome = ClaimOutcome::InFlight { remaining: *lease };
+            match (sent, &request, &mut answer) {
+                (Ok(()), Request::Claim { lease, .. }, Ok(Answer::Claimed(outcome)))
+                    if matches!(outcome, ClaimOutcome::New(_)) =>
+                {
+                    *outcome = ClaimOutcome::InFlight { remaining: *lease };
+                }
+                // Stored, whoever heard of it.
+                (_, _, Ok(Answer::Accepted(acceptance @ Acceptance::Stored))) => {
+                    *acceptance = Acceptance::Duplicate;
+                }
+                _ => {}
             }
         }
         // All have gone: the next attempt need not wait for the lease.

@@ -18,6 +18,43 @@ CREATE INDEX IF NOT EXISTS gemini_webhook_deliveries_forget_at
 
 pub(super) use schema;
 
+/// The tables of inboxes. `due_at` is the time at which a worker may take the row: of the next attempt, or
+/// the end of the lease where it is `working`; null for a dead letter. The first index leads to what is due
+/// and has all that is counted; the two others hold dead letters alone.
+macro_rules! inbox_schema {
+    () => {
+        "CREATE TABLE IF NOT EXISTS gemini_webhook_inbox (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    namespace text NOT NULL,
+    key text NOT NULL,
+    received_at timestamptz NOT NULL,
+    fencing_token bigint NOT NULL,
+    attempts integer NOT NULL DEFAULT 0,
+    working boolean NOT NULL DEFAULT false,
+    due_at timestamptz,
+    died_at timestamptz,
+    forget_at timestamptz,
+    cause text,
+    envelope text NOT NULL,
+    payload bytea NOT NULL
+);
+CREATE INDEX IF NOT EXISTS gemini_webhook_inbox_due
+    ON gemini_webhook_inbox (namespace, due_at) INCLUDE (working, received_at)
+    WHERE due_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS gemini_webhook_inbox_dead
+    ON gemini_webhook_inbox (namespace, id) WHERE due_at IS NULL;
+CREATE INDEX IF NOT EXISTS gemini_webhook_inbox_forget
+    ON gemini_webhook_inbox (forget_at) WHERE forget_at IS NOT NULL;
+CREATE TABLE IF NOT EXISTS gemini_webhook_schema (
+    name text PRIMARY KEY,
+    version integer NOT NULL
+);
+INSERT INTO gemini_webhook_schema (name, version) VALUES ('inbox', 1) ON CONFLICT DO NOTHING;"
+    };
+}
+
+pub(super) use inbox_schema;
+
 /// The lock lets one of those that find no table create it: `IF NOT EXISTS` looks and creates in
 /// two steps.
 pub(super) const CREATE: &str = concat!(
@@ -41,6 +78,8 @@ macro_rules! forget {
         )
     };
 }
+
+pub(super) use forget;
 
 /// `present` locks the row, which `claimed` has locked already where it could not claim it, and so
 /// reads the version that `claimed` judged. Without the lock it would read that of the snapshot: a

@@ -5,15 +5,20 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::{Error, Row};
 
+use super::inbox;
 use super::sql::{BATCH, CLAIM, COMPLETE, RELEASE, STATE};
-use crate::store::{Claim, ClaimOutcome, KEEP, bounded};
+use crate::{
+    inbox::{Acceptance, NewEntry},
+    store::{Claim, ClaimOutcome, KEEP, bounded},
+};
 
 /// An operation of the crate's own.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) enum Request {
     Claim { key: Arc<str>, lease: Duration },
     Complete { claim: Claim, retention: Duration },
     Release(Claim),
+    Accept(Arc<NewEntry>),
 }
 
 /// The answer to a [`Request`] of the same name.
@@ -22,6 +27,7 @@ pub(super) enum Answer {
     Claimed(ClaimOutcome),
     Completed(bool),
     Released,
+    Accepted(Acceptance),
 }
 
 /// The answer where a claim's row is another's and has gone before it could be read.
@@ -34,6 +40,15 @@ impl Request {
         match self {
             Self::Claim { key, .. } => key,
             Self::Complete { claim, .. } | Self::Release(claim) => &claim.key,
+            Self::Accept(entry) => &entry.key,
+        }
+    }
+
+    /// Returns the entry of an operation that has a statement of its own.
+    pub(super) fn entry(&self) -> Option<&NewEntry> {
+        match self {
+            Self::Accept(entry) => Some(entry),
+            Self::Claim { .. } | Self::Complete { .. } | Self::Release(_) => None,
         }
     }
 
@@ -41,6 +56,7 @@ impl Request {
     pub(super) fn joins(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Claim { key, .. }, Self::Claim { key: other, .. }) => key == other,
+            (Self::Accept(entry), Self::Accept(other)) => entry.key == other.key,
             (Self::Complete { .. }, Self::Complete { .. })
             | (Self::Release(_), Self::Release(_)) => self.claim() == other.claim(),
             _ => false,
@@ -49,7 +65,7 @@ impl Request {
 
     const fn claim(&self) -> Option<&Claim> {
         match self {
-            Self::Claim { .. } => None,
+            Self::Claim { .. } | Self::Accept(_) => None,
             Self::Complete { claim, .. } | Self::Release(claim) => Some(claim),
         }
     }
@@ -82,6 +98,14 @@ pub(super) async fn single(client: &ClientWrapper, request: &Request) -> Result<
                 .execute(&statement, &[&claim.key(), &claim.fencing_token()])
                 .await?;
             Answer::Released
+        }
+        Request::Accept(entry) => {
+            let mut answers = inbox::accept(client, &[entry]).await?;
+            match answers.pop() {
+                Some(Ok(answer)) => answer,
+                // Stored by another; it comes again.
+                Some(Err(_)) | None => Answer::Accepted(inbox::GONE),
+            }
         }
     })
 }
@@ -134,6 +158,7 @@ impl<'r> Columns<'r> {
                 seconds(*retention),
             ),
             Request::Release(claim) => (Some(claim.fencing_token()), false, None, 0.0),
+            Request::Accept(_) => return,
         };
         self.keys.push(request.key());
         self.tokens.push(token);
@@ -143,11 +168,19 @@ impl<'r> Columns<'r> {
     }
 }
 
-/// Runs operations on different keys in one statement. Their answers are in their order.
+/// Runs operations on different keys in one statement: only accepts, or none. Their answers are in their
+/// order.
 pub(super) async fn batch(
     client: &ClientWrapper,
     requests: &[&Request],
 ) -> Result<Vec<Result<Answer, Arc<Error>>>, Error> {
+    let entries: Vec<_> = requests
+        .iter()
+        .filter_map(|request| request.entry())
+        .collect();
+    if !entries.is_empty() {
+        return inbox::accept(client, &entries).await;
+    }
     let mut columns = Columns::default();
     for request in requests {
         columns.push(request);
@@ -190,13 +223,13 @@ pub(super) async fn batch(
                 Answer::Claimed(states.get(&**key).unwrap_or(&GONE).clone())
             }
             (Request::Complete { .. }, changed) => Answer::Completed(changed.is_some()),
-            (Request::Release(_), _) => Answer::Released,
+            (Request::Release(_) | Request::Accept(_), _) => Answer::Released,
         })
     });
     Ok(answers.collect())
 }
 
-async fn states(
+pub(super) async fn states(
     client: &ClientWrapper,
     keys: Vec<&str>,
 ) -> Result<HashMap<String, ClaimOutcome>, Error> {

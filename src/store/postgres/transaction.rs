@@ -6,9 +6,10 @@ use std::{
 
 use deadpool_postgres::ClientWrapper;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
-use tokio_postgres::{Client, Error, SimpleQueryMessage};
+use tokio_postgres::{Client, Error, SimpleQueryMessage, types::ToSql};
 
 use super::{
+    inbox::REMOVE_HERE,
     pool::{PATIENCE, Shared},
     sql::COMPLETE_HERE,
     statements::seconds,
@@ -113,11 +114,20 @@ impl PostgresTransaction {
     async fn finish(&self) -> Result<(), StoreError> {
         let retention = seconds(self.claim.retention());
         let (key, fencing_token) = (self.claim.key(), self.claim.fencing_token());
-        let statement = self.client.prepare_cached(COMPLETE_HERE).await?;
-        let row = self
-            .client
-            .query_one(&statement, &[&key, &fencing_token, &retention, &self.id])
-            .await?;
+        let row = if let Some(entry) = self.claim.entry() {
+            let statement = self.client.prepare_cached(REMOVE_HERE).await?;
+            let values = [&entry as &(dyn ToSql + Sync), &fencing_token, &self.id];
+            self.client.query_one(&statement, &values).await?
+        } else {
+            let statement = self.client.prepare_cached(COMPLETE_HERE).await?;
+            let values = [
+                &key as &(dyn ToSql + Sync),
+                &fencing_token,
+                &retention,
+                &self.id,
+            ];
+            self.client.query_one(&statement, &values).await?
+        };
         if !row.try_get::<_, bool>(0)? {
             let cause = "a statement has ended the transaction";
             return Err(StoreError::refused(cause));

@@ -8,6 +8,7 @@ use std::{
 
 use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension as _, Statement, params};
 
+use super::inbox::REMOVE;
 use super::{
     guard::Guard,
     queue::CAPACITY,
@@ -53,6 +54,11 @@ impl<'c> Ledger<'c> {
         claim(self.connection, self.sweep, clock, key, lease)
     }
 
+    /// Owes a visit to expired rows for a key that was added.
+    pub(super) fn owe(&self, clock: &Clock) {
+        self.sweep.owe(clock);
+    }
+
     /// Waits for other processes, as long as the connection's busy handler does.
     pub(super) fn begin(&self) -> Result<(), StoreError> {
         // Else a rollback that failed would make each later transaction fail.
@@ -77,7 +83,10 @@ impl<'c> Ledger<'c> {
 }
 
 /// A statement is prepared once, and again after a change of the schema.
-fn prepared<'c>(connection: &'c Connection, sql: &str) -> rusqlite::Result<CachedStatement<'c>> {
+pub(super) fn prepared<'c>(
+    connection: &'c Connection,
+    sql: &str,
+) -> rusqlite::Result<CachedStatement<'c>> {
     connection.prepare_cached(sql)
 }
 
@@ -124,6 +133,10 @@ pub(super) fn complete(
     claim: &Claim,
     retention: Duration,
 ) -> Result<bool, StoreError> {
+    if let Some(id) = claim.entry() {
+        let removed = prepared(connection, REMOVE)?.execute([id, claim.fencing_token()])?;
+        return Ok(removed == 1);
+    }
     let changed = prepared(connection, COMPLETE)?.execute(params![
         claim.key(),
         claim.fencing_token(),
@@ -146,11 +159,12 @@ pub(super) fn check(connection: &Connection) -> Result<(), StoreError> {
     for sql in [INSERT, CLAIM, COMPLETE, RELEASE, FORGET] {
         connection.prepare(sql).map_err(of_schema)?;
     }
+    super::inbox::check(connection)?;
     Ok(())
 }
 
 /// An error without a code of its own is one of the statement: a table or a column is missing.
-fn of_schema(error: rusqlite::Error) -> StoreError {
+pub(super) fn of_schema(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         None | Some(ErrorCode::Unknown) => StoreError::refused(error),
         Some(_) => error.into(),

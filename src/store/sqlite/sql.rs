@@ -57,6 +57,17 @@ INSERT INTO gemini_webhook_deliveries (key, fencing_token, done, held_until, for
 VALUES (?1, ?2 * 1000, 0, ?2 + ?3, ?2 + ?3 + 87000000)
 ON CONFLICT (key) DO NOTHING";
 
+/// A completion of a key that has no claim, so that it is remembered.
+pub(super) const KNOW: &str = "\
+INSERT INTO gemini_webhook_deliveries (key, fencing_token, done, held_until, forget_at)
+VALUES (?1, ?2 * 1000, 1, ?2, ?2 + ?3)
+ON CONFLICT (key) DO UPDATE SET
+    fencing_token = max(excluded.fencing_token, fencing_token + 1),
+    done = 1,
+    held_until = excluded.held_until,
+    forget_at = excluded.forget_at
+WHERE forget_at <= ?2 OR (NOT done AND held_until <= ?2)";
+
 pub(super) const STATE: &str =
     "SELECT done, held_until FROM gemini_webhook_deliveries WHERE key = ?1";
 

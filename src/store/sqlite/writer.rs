@@ -73,6 +73,7 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Arc<Guard>), StoreError> 
     }
     // From here on. Before, each of the attempts would wait as long as all of them are to.
     connection.busy_handler(Some(wait_for_others))?;
+    super::inbox::create(&connection)?;
     ledger::check(&connection)?;
     let guard = Guard::install(&mut connection)?;
     Ok((connection, guard))

@@ -12,6 +12,7 @@ mod block_on;
 mod file;
 mod fixture;
 mod forgetful;
+mod inbox;
 mod kills;
 #[path = "../support/model.rs"]
 mod model;

@@ -37,6 +37,7 @@ pub(crate) mod span;
 
 pub(crate) use endpoint::Endpoint;
 pub use handler_error::HandlerError;
+#[cfg(feature = "inbox")]
 pub(crate) use handler_error::chain;
 pub(crate) use panics::catch_panic;
 pub use reply::{Outcome, Reply};

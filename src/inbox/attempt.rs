@@ -47,16 +47,16 @@ where
         return Ended::Changed(Change { claim, fate });
     };
     let span = Span::attempt(&delivery, attempt);
-    let handled = async {
+    let attempted = async {
         if attempt > worker.max_attempts {
             let error = "the last attempt did not end: its process died, or lost its lease";
             return Err(HandlerError::permanent(error));
         }
         let received = Received::new(delivery, claim.clone());
-        let mut handled = pin!(catch_panic(async { handler(received).await }));
+        let mut call = pin!(catch_panic(async { handler(received).await }));
         let mut late = pin!(clock.sleep(worker.attempt_timeout));
         let returned = poll_fn(|context| {
-            if let Poll::Ready(returned) = handled.as_mut().poll(context) {
+            if let Poll::Ready(returned) = call.as_mut().poll(context) {
                 return Poll::Ready(Some(returned));
             }
             late.as_mut().poll(context).map(|()| None)
@@ -70,12 +70,12 @@ where
             }
         }
     };
-    let handled = Abortable::new(span.around(handled), registration);
-    let Ok(handled) = handled.await else {
+    let attempted = Abortable::new(span.around(attempted), registration);
+    let Ok(returned) = attempted.await else {
         span.ended("lease_lost", None);
         return Ended::Lost;
     };
-    let error = handled.err();
+    let error = returned.err();
     let fate = match &error {
         _ if claim.is_completed() => None,
         None => Some(Fate::Remove),

@@ -202,11 +202,9 @@ where
 
     /// After a third of the lease, so that there is time to try again.
     fn renew_at(&self, held: &Held) -> Instant {
-        let left = self.worker.lease.saturating_mul(2) / 3;
-        if held.ended {
-            return held.until;
-        }
-        held.until.checked_sub(left).unwrap_or(held.until)
+        let left = self.worker.lease.mul_f64(2.0 / 3.0);
+        let renew_at = held.until.checked_sub(left).filter(|_| !held.ended);
+        renew_at.unwrap_or(held.until)
     }
 
     /// Returns the time until something is to be done, if nothing happens before.
@@ -261,11 +259,18 @@ where
         for (change, held) in round.changes.iter().zip(held) {
             self.changed(change, *held, until);
         }
-        let wait = match taken.next {
-            _ if taken.entries.len() >= round.take => Duration::ZERO,
-            next => next.map_or(self.worker.poll_interval, |next| {
+        // Not all stores see what they have just put back.
+        let put_back = round.changes.iter().filter_map(|change| match change.fate {
+            Fate::Retry { wait, .. } => Some(wait),
+            _ => None,
+        });
+        let wait = if taken.entries.len() >= round.take {
+            Duration::ZERO
+        } else {
+            let next = put_back.chain(taken.next).min();
+            next.map_or(self.worker.poll_interval, |next| {
                 next.min(self.worker.poll_interval)
-            }),
+            })
         };
         self.look_at = now.checked_add(wait).unwrap_or(now);
         // The process may have stood still meanwhile: then others may have taken them.

@@ -58,12 +58,12 @@ impl Endpoint {
         let span = Span::delivery();
         let reply = async {
             let verifier = self.verifier.get();
-            let verified = if self.late {
+            let result = if self.late {
                 verifier.verify_late(attempt, body).await
             } else {
                 verifier.verify_refreshing(attempt, body).await
             };
-            let delivery = match verified {
+            let delivery = match result {
                 Ok(delivery) => delivery,
                 Err(refusal) => return Reply::new(Outcome::Refused(refusal), None),
             };

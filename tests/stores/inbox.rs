@@ -305,14 +305,14 @@ async fn a_lease_is_renewed_while_a_handler_runs_and_ends_with_its_worker() {
             seen.add(&received);
             Ok::<_, HandlerError>(())
         };
-        let begin = std::time::Instant::now();
+        let started = std::time::Instant::now();
         let both = until(name, async || place.stats().await == [0; 4]);
         tokio::join!(worker.run(handler, stop), async {
             // Two seconds later, so that the first has it.
             tokio::time::sleep(2 * SECOND).await;
             place.worker().lease(SECOND).run(other, both).await;
         });
-        assert!(begin.elapsed() >= 3 * SECOND, "{name}");
+        assert!(started.elapsed() >= 3 * SECOND, "{name}");
         assert_eq!(
             seen.count("msg_1"),
             2,

@@ -22,7 +22,7 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Rows {
     last_id: i64,
-    rows: BTreeMap<i64, Row>,
+    by_id: BTreeMap<i64, Row>,
     /// The rows of each namespace that are no dead letters, the next that is due first.
     by_due: BTreeMap<Arc<str>, BTreeSet<(Instant, i64)>>,
     /// The dead letters, the next to be forgotten first.
@@ -63,11 +63,11 @@ impl Rows {
     }
 
     fn held(&self, id: i64, fencing_token: i64) -> bool {
-        (self.rows.get(&id)).is_some_and(|row| row.fencing_token == fencing_token)
+        (self.by_id.get(&id)).is_some_and(|row| row.fencing_token == fencing_token)
     }
 
     fn take_out(&mut self, id: i64) -> Option<Row> {
-        let row = self.rows.remove(&id)?;
+        let row = self.by_id.remove(&id)?;
         match row.state {
             State::Waiting { due: time } | State::Working { until: time } => {
                 if let Some(due) = self.by_due.get_mut(&row.namespace) {
@@ -87,11 +87,11 @@ impl Rows {
             }
             State::Dead { end, .. } => drop(self.by_end.insert((end, id))),
         }
-        self.rows.insert(id, row);
+        self.by_id.insert(id, row);
     }
 
     fn dead(&self, namespace: &str, id: i64) -> bool {
-        let row = self.rows.get(&id);
+        let row = self.by_id.get(&id);
         row.is_some_and(|row| *row.namespace == *namespace && row.is_dead())
     }
 
@@ -135,7 +135,7 @@ fn date(clock: &Clock) -> OffsetDateTime {
 
 impl Ledger {
     fn accept(&mut self, entry: NewEntry) -> Result<Acceptance, StoreError> {
-        if self.inbox.rows.len() >= self.capacity {
+        if self.inbox.by_id.len() >= self.capacity {
             return Err(StoreError::new(format!(
                 "its inbox holds {} deliveries, and no more fit",
                 self.capacity
@@ -242,8 +242,8 @@ impl Ledger {
         self.inbox.put(
             id,
             Row {
-                state,
                 fencing_token,
+                state,
                 ..row
             },
         );
@@ -254,7 +254,7 @@ impl Ledger {
         let now = self.clock.instant();
         let mut counts = [0_u64; 4];
         let mut oldest = None;
-        let rows = self.inbox.rows.values();
+        let rows = self.inbox.by_id.values();
         for row in rows.filter(|row| *row.namespace == *namespace) {
             let [due, waiting, working, dead] = &mut counts;
             let count = match &row.state {
@@ -275,7 +275,7 @@ impl Ledger {
     }
 
     fn dead_letters(&self, namespace: &str, after: i64, limit: usize) -> Vec<DeadLetter> {
-        let rows = self.inbox.rows.range(after.saturating_add(1)..);
+        let rows = self.inbox.by_id.range(after.saturating_add(1)..);
         let letters = rows.filter_map(|(id, row)| match &row.state {
             State::Dead { died_at, cause, .. } if *row.namespace == *namespace => {
                 Some(DeadLetter::new(

@@ -1,6 +1,6 @@
 //! The entries of inboxes, beside the deliveries.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use deadpool_postgres::ClientWrapper;
 use time::OffsetDateTime;
@@ -219,7 +219,7 @@ pub(super) async fn accept(
         )
         .await?;
     let stored = rows.iter().map(|row| row.try_get::<_, &str>(0));
-    let stored: std::collections::HashSet<&str> = stored.collect::<Result<_, _>>()?;
+    let stored: HashSet<&str> = stored.collect::<Result<_, _>>()?;
     let others = keys.iter().copied().filter(|key| !stored.contains(key));
     // An error is that of these alone: the batch has been committed.
     let others = states(client, others.collect()).await.map_err(Arc::new);
@@ -292,7 +292,7 @@ async fn work(client: &ClientWrapper, round: &Round) -> Result<Taken, Error> {
         )
         .await?;
     let mut taken = Taken::default();
-    let mut held = HashMap::new();
+    let mut held = HashSet::new();
     for row in &rows {
         let Some(id) = row.try_get::<_, Option<i64>>(0)? else {
             let next: Option<f64> = row.try_get(6)?;
@@ -300,7 +300,7 @@ async fn work(client: &ClientWrapper, round: &Round) -> Result<Taken, Error> {
             continue;
         };
         match row.try_get::<_, Option<&str>>(1)? {
-            None => drop(held.insert(id, ())),
+            None => drop(held.insert(id)),
             Some(key) => taken.entries.push(Entry {
                 claim: Claim::of_entry(id, key, row.try_get(2)?),
                 attempt: u32::try_from(row.try_get::<_, i32>(3)?).unwrap_or_default(),
@@ -309,7 +309,7 @@ async fn work(client: &ClientWrapper, round: &Round) -> Result<Taken, Error> {
             }),
         }
     }
-    taken.held = columns.ids.iter().map(|id| held.contains_key(id)).collect();
+    taken.held = columns.ids.iter().map(|id| held.contains(id)).collect();
     Ok(taken)
 }
 

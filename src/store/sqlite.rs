@@ -206,10 +206,10 @@ impl SqliteStore {
     /// thread and may block, but everybody else waits.
     ///
     /// It must not wait for its own store, whose calls inside it fail with
-    /// [`StoreErrorKind::Configuration`], nor for a task that does: nothing can end such work. Once it is
-    /// past its [limit](Self::transaction_limit), calls that arrive fail with
-    /// [`StoreErrorKind::TimedOut`], also [`check`](IdempotencyStore::check); those that arrived before
-    /// wait until it returns.
+    /// [`StoreErrorKind::Configuration`], nor for a task that does, or whose thread may drop the last
+    /// clone: nothing can end such work. Once it is past its [limit](Self::transaction_limit), calls that
+    /// arrive fail with [`StoreErrorKind::TimedOut`], also [`check`](IdempotencyStore::check); those that
+    /// arrived before wait until it returns.
     ///
     /// Its statements can't end the transaction, attach databases or change the connection; savepoints
     /// and the pragmas of schema migrations, such as `user_version`, are allowed. After the

@@ -142,7 +142,7 @@ impl SqliteStore {
     ///
     /// Parameters: `?1` the [entry](Claim::entry), `?2` the fencing token. If it changes no row, the lease
     /// was lost: roll back. After the commit, call [`Claim::mark_completed`].
-    pub const REMOVE_SQL: &'static str = inbox::REMOVE;
+    pub const REMOVE_SQL: &'static str = inbox::REMOVE_ANYWHERE;
 
     /// Opens the database in this file, and creates file and table where they are missing. The
     /// folder has to exist, on a local disk: a write-ahead log does not work over a network.

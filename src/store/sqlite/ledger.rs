@@ -7,9 +7,9 @@ use std::{
 
 use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension as _, params};
 
-use super::inbox::REMOVE;
 use super::{
     guard::Guard,
+    inbox::REMOVE_ANYWHERE,
     queue::CAPACITY,
     sql::{CLAIM, COMPLETE, FORGET, INSERT, RELEASE, STATE, VISIT},
 };
@@ -36,8 +36,8 @@ impl Ledger<'_> {
     }
 
     /// Owes a visit to expired rows for a key that was added.
-    pub(super) fn owe(&self, clock: &Clock) {
-        self.sweep.owe(clock);
+    pub(super) fn owe(&self, clock: &Clock, key: &str) {
+        self.sweep.owe(clock, key);
     }
 
     /// Waits for other processes, as long as the connection's busy handler does.
@@ -117,7 +117,8 @@ pub(super) fn complete(
     retention: Duration,
 ) -> Result<bool, StoreError> {
     if let Some(id) = claim.entry() {
-        let removed = prepared(connection, REMOVE)?.execute([id, claim.fencing_token()])?;
+        let removed =
+            prepared(connection, REMOVE_ANYWHERE)?.execute([id, claim.fencing_token()])?;
         return Ok(removed == 1);
     }
     let changed = prepared(connection, COMPLETE)?.execute(params![

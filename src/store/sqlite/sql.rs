@@ -64,7 +64,7 @@ ON CONFLICT (key) DO NOTHING";
 
 /// A completion of a key that has no claim, so that it is remembered.
 pub(super) const KNOW: &str = "\
-INSERT INTO gemini_webhook_deliveries (key, fencing_token, done, held_until, forget_at)
+INSERT INTO main.gemini_webhook_deliveries (key, fencing_token, done, held_until, forget_at)
 VALUES (?1, ?2 * 1000, 1, ?2, ?2 + ?3)
 ON CONFLICT (key) DO UPDATE SET
     fencing_token = max(excluded.fencing_token, fencing_token + 1),

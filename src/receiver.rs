@@ -196,7 +196,8 @@ impl Receiver {
         };
         let outcome = match catch_panic(async { handler(received).await }).await {
             Ok(returned) => match returned.map_err(Into::into) {
-                Err(error) if error.is_lost_lease() => return Outcome::LeaseLost,
+                // Released all the same: the lease that was lost may be that of another claim.
+                Err(error) if error.is_lost_lease() => Ok(Outcome::LeaseLost),
                 Ok(()) if claim.is_forgotten() => Ok(Outcome::Failed(HandlerError::from(
                     "a transaction was begun and dropped: complete it, or roll it back",
                 ))),

@@ -6,7 +6,7 @@ use tokio_postgres::Transaction;
 use super::{Claim, ClaimOutcome, IdempotencyStore, StoreError, StoreErrorKind, StoreFuture};
 use address::Address;
 use pool::{CONNECTIONS, PATIENCE, Shared};
-use statements::{Answer, Request, outcome, seconds, times};
+use statements::{Answer, Request, batch, outcome, seconds, times};
 
 mod address;
 mod failure;
@@ -36,14 +36,17 @@ pub use transaction::PostgresTransaction;
 /// are under way share the next statement, and so its commit: with many callers, a few connections
 /// handle several times as many deliveries. A caller that is alone waits for nobody.
 ///
-/// - An operation that PostgreSQL refuses fails alone: the others of its batch are run again one by one.
+/// - An operation that PostgreSQL refuses fails alone: the halves of its batch are run again without it.
 /// - An operation on a row that another transaction keeps locked waits alone.
 /// - If the connection breaks, the operations of its batch fail, and may have happened all the same. So
 ///   may those whose callers drop their futures.
-/// - At most 8192 operations wait. More fail at once, with [`StoreErrorKind::QueueFull`].
+/// - At most 8192 operations wait, and as many completions and releases again. More fail at once, with
+///   [`StoreErrorKind::QueueFull`].
 ///
-/// Calls have to be made in a Tokio runtime. They wait at most 5 s for a connection and 5 s for the
-/// answer, and at most 10 s for their batch. Each claim removes at most two expired keys. Clones share
+/// Calls have to be made in a Tokio runtime; outside one they fail with
+/// [`StoreErrorKind::Configuration`]. They wait at most 5 s for a connection and 5 s for the answer, and
+/// at most 10 s for their batch. A statement whose caller has gone or waited for too long is cancelled.
+/// Each claim removes at most two expired keys. Clones share
 /// their connections and batches.
 ///
 /// # Exactly once
@@ -93,7 +96,12 @@ impl PostgresStore {
     /// | `verify-full` (**recommended**) | on | is to the server of that name, by a trusted authority |
     ///
     /// `sslrootcert` is the path of the trusted authorities' certificates in PEM, which is read once; by
-    /// default, and with `system`, those that the platform trusts are used.
+    /// default, and with `system`, those that the platform trusts are used. It needs a mode that verifies.
+    ///
+    /// Unless they are given, `connect_timeout` and `tcp_user_timeout` are 5 s, `keepalives_idle` is a
+    /// minute, and the `options` of the connection set a `statement_timeout` of 4 s, so that a statement
+    /// that waits for a lock does not outlive this process. A pooler such as PgBouncer or RDS Proxy may
+    /// refuse the `options`: write an empty `options=` to have none.
     ///
     /// # Errors
     ///
@@ -111,8 +119,8 @@ impl PostgresStore {
         pool.map(Self::new).map_err(StoreError::new)
     }
 
-    /// Builds a store with connections of the caller's own. Set the time limits of the pool: without
-    /// them a call waits for a connection for ever. [Transactions](Self::begin) take connections out of
+    /// Builds a store with connections of the caller's own. Set a `statement_timeout` for them, as
+    /// [`connect`](Self::connect) does. [Transactions](Self::begin) take connections out of
     /// the pool, at most 16.
     #[must_use]
     pub fn new(pool: Pool) -> Self {
@@ -129,7 +137,8 @@ impl PostgresStore {
     ///
     /// If the lease is lost meanwhile, [`complete`](PostgresTransaction::complete) fails and nothing is
     /// committed; return that error from the handler, and [`Receiver`](crate::Receiver) answers
-    /// [`LeaseLost`](crate::receiver::Outcome::LeaseLost). At most 16 transactions are open at once; more
+    /// [`LeaseLost`](crate::receiver::Outcome::LeaseLost). The session is reset afterwards: `SET`,
+    /// temporary tables and advisory locks do not reach the next transaction. At most 16 transactions are open at once; more
     /// wait for 5 s.
     ///
     /// # Errors
@@ -226,8 +235,9 @@ impl IdempotencyStore for PostgresStore {
 
     fn check(&self) -> StoreFuture<'_, ()> {
         Box::pin(self.0.with(async |client| {
-            let query = "SELECT FROM gemini_webhook_deliveries LIMIT 0";
-            client.batch_execute(query).await
+            // Changes nothing, and fails where the next operation would: on a read-only server, without
+            // a right or a column, or while the table is locked.
+            batch(client, &[]).await.map(drop)
         }))
     }
 }

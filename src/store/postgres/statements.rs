@@ -8,7 +8,7 @@ use tokio_postgres::{Error, Row};
 use super::sql::{BATCH, CLAIM, COMPLETE, RELEASE, STATE};
 use crate::store::{Claim, ClaimOutcome, KEEP, bounded};
 
-/// An operation of the crate's own.
+/// An operation of the crate's own. Equal ones can be one row of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Request {
     Claim { key: Arc<str>, lease: Duration },
@@ -34,23 +34,6 @@ impl Request {
         match self {
             Self::Claim { key, .. } => key,
             Self::Complete { claim, .. } | Self::Release(claim) => &claim.key,
-        }
-    }
-
-    /// Returns true if both can be one row of a batch.
-    pub(super) fn joins(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Claim { key, .. }, Self::Claim { key: other, .. }) => key == other,
-            (Self::Complete { .. }, Self::Complete { .. })
-            | (Self::Release(_), Self::Release(_)) => self.claim() == other.claim(),
-            _ => false,
-        }
-    }
-
-    const fn claim(&self) -> Option<&Claim> {
-        match self {
-            Self::Claim { .. } => None,
-            Self::Complete { claim, .. } | Self::Release(claim) => Some(claim),
         }
     }
 }

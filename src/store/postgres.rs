@@ -127,7 +127,8 @@ impl PostgresStore {
         Self(Arc::new(Shared::new(pool)))
     }
 
-    /// Returns the pool of connections. Return each connection to it without an open transaction.
+    /// Returns the pool of connections, with the limits of [`connect`](Self::connect). Return each
+    /// connection to it without an open transaction.
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.0.pool

@@ -115,7 +115,6 @@ macro_rules! place {
 pub(super) const BEGIN: &str = concat!(
     "
     BEGIN ISOLATION LEVEL READ COMMITTED;
-    SET LOCAL lock_timeout = '60s';
     SET LOCAL statement_timeout = '60s';
     SET LOCAL idle_in_transaction_session_timeout = '60s';
     SELECT ",

@@ -46,8 +46,7 @@ pub use transaction::PostgresTransaction;
 /// Calls have to be made in a Tokio runtime; outside one they fail with
 /// [`StoreErrorKind::Configuration`]. They wait at most 5 s for a connection and 5 s for the answer, and
 /// at most 10 s for their batch. A statement whose caller has gone or waited for too long is cancelled.
-/// Each claim removes at most two expired keys. Clones share
-/// their connections and batches.
+/// Each claim removes at most two expired keys. Clones share their connections and batches.
 ///
 /// # Exactly once
 ///
@@ -100,8 +99,8 @@ impl PostgresStore {
     ///
     /// Unless they are given, `connect_timeout` and `tcp_user_timeout` are 5 s, `keepalives_idle` is a
     /// minute, and the `options` of the connection set a `statement_timeout` of 4 s, so that a statement
-    /// that waits for a lock does not outlive this process. A pooler such as PgBouncer or RDS Proxy may
-    /// refuse the `options`: write an empty `options=` to have none.
+    /// that waits for a lock does not outlive this process. A connection pooler in between may refuse the
+    /// `options`: write an empty `options=` to have none.
     ///
     /// # Errors
     ///

@@ -634,13 +634,14 @@ async fn a_statement_whose_caller_has_gone_is_cancelled() {
     store.check().await.unwrap();
     let transaction = store.begin(&claim).await.unwrap();
     let lock = "BEGIN; SELECT FROM gemini_webhook_deliveries FOR UPDATE";
-    setting.client.batch_execute(lock).await.unwrap();
+    let other = client(&setting.url).await;
+    other.batch_execute(lock).await.unwrap();
     let count = "SELECT count(*) FROM pg_stat_activity
         WHERE application_name = 'gone' AND wait_event_type = 'Lock'";
     let waiting = async |expected| {
         let deadline = Instant::now() + Duration::from_secs(3);
         while setting.count(count).await != expected {
-            assert!(Instant::now() < deadline, "not {expected}");
+            assert!(Instant::now() < deadline, "not {expected} wait");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

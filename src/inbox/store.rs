@@ -100,7 +100,7 @@ macro_rules! forward {
 forward!(Arc, Box);
 
 /// A delivery that is to be stored.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NewEntry {
     /// The namespace of the inbox.
@@ -118,7 +118,7 @@ pub struct NewEntry {
 }
 
 /// The end of an entry that nobody could handle.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dead {
     /// The error with its sources, at most 2,000 bytes.
     pub cause: String,

@@ -139,21 +139,6 @@ const ROUND: &str = "
     FROM clock
 ";
 
-pub(super) const REMOVE: &str =
-    "DELETE FROM gemini_webhook_inbox WHERE id = $1 AND fencing_token = $2";
-
-/// [`REMOVE`] in the transaction with the id `$3` alone.
-pub(super) const REMOVE_HERE: &str = "
-    WITH here AS MATERIALIZED (
-        SELECT coalesce(txid_current_if_assigned() = $3, false) AS same
-    ),
-    removed AS (
-        DELETE FROM gemini_webhook_inbox
-        WHERE id = $1 AND fencing_token = $2 AND (SELECT same FROM here)
-        RETURNING true
-    )
-    SELECT same, EXISTS (SELECT FROM removed) FROM here";
-
 const STATS: &str = "
     SELECT
         count(*) FILTER (WHERE due_at <= now),

@@ -2,7 +2,6 @@
 //! accepts; and with a million entries that wait.
 
 use std::{
-    future::pending,
     sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
@@ -19,6 +18,7 @@ use gemini_webhooks::{
 };
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 use time::OffsetDateTime;
+use tokio::sync::{Notify, oneshot};
 
 use crate::{
     LEASE,
@@ -56,7 +56,7 @@ async fn fill(inbox: &Inbox, count: usize) {
 /// Handles so many entries, and returns how many a second.
 async fn work(inbox: &Inbox, concurrency: usize, count: usize) -> f64 {
     let count_of = AtomicUsize::new(0);
-    let done = tokio::sync::Notify::new();
+    let done = Notify::new();
     let begun = Instant::now();
     let handler = async |received: Received<'static>| {
         received.event()?;
@@ -66,6 +66,7 @@ async fn work(inbox: &Inbox, concurrency: usize, count: usize) -> f64 {
         Ok::<_, HandlerError>(())
     };
     let worker = inbox.worker().concurrency(concurrency);
+    let worker = worker.on_store_error(|error| eprintln!("{error:?}"));
     worker.run(handler, done.notified()).await;
     count_of.into_inner() as f64 / begun.elapsed().as_secs_f64()
 }
@@ -113,10 +114,15 @@ async fn keep_up(name: &str, inbox: &Inbox, concurrency: usize) {
         accepted
     };
     let worker = inbox.worker().concurrency(concurrency);
-    let accepted = tokio::select! {
-        () = worker.run(handler, pending()) => unreachable!(),
-        accepted = accepting => accepted,
+    let worker = worker.on_store_error(|error| eprintln!("{error:?}"));
+    let (told, stop) = oneshot::channel();
+    let accepting = async {
+        let accepted = accepting.await;
+        told.send(()).unwrap();
+        accepted
     };
+    let stop = async { stop.await.unwrap() };
+    let (accepted, ()) = tokio::join!(accepting, worker.run(handler, stop));
     let seconds = begun.elapsed().as_secs_f64();
     let count = count_of.into_inner();
     println!(

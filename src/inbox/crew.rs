@@ -88,6 +88,9 @@ where
         let mut shutdown = pin!(shutdown);
         let mut running = FuturesUnordered::new();
         loop {
+            // What ends at once shares the round that it frees a place in.
+            let ends = poll_fn(|context| Poll::Ready(finished(&mut running, context))).await;
+            self.note(ends);
             self.begin_round();
             if self.is_finished() {
                 return;
@@ -96,10 +99,7 @@ where
             let mut taken = None;
             let mut ends = Vec::new();
             poll_fn(|context| {
-                // All that happens at once shares a round.
-                while let Poll::Ready(Some(end)) = Pin::new(&mut running).poll_next(context) {
-                    ends.push(end);
-                }
+                ends = finished(&mut running, context);
                 if !self.stopping && shutdown.as_mut().poll(context).is_ready() {
                     self.stopping = true;
                     return Poll::Ready(());
@@ -114,9 +114,7 @@ where
                 Poll::Pending
             })
             .await;
-            for (id, end) in ends {
-                self.end(id, end);
-            }
+            self.note(ends);
             let Some(taken) = taken else { continue };
             let (entries, until) = self.finish_round(taken);
             for entry in entries {
@@ -298,15 +296,29 @@ where
         }
     }
 
-    fn end(&mut self, id: i64, end: Ended) {
-        match end {
-            Ended::Changed(change) => {
-                if let Some(held) = self.held.get_mut(&id) {
-                    held.ended = true;
-                    self.ended.push(change);
+    fn note(&mut self, ends: Vec<(i64, Ended)>) {
+        for (id, end) in ends {
+            match end {
+                Ended::Changed(change) => {
+                    if let Some(held) = self.held.get_mut(&id) {
+                        held.ended = true;
+                        self.ended.push(change);
+                    }
                 }
+                Ended::Removed | Ended::Lost => drop(self.held.remove(&id)),
             }
-            Ended::Removed | Ended::Lost => drop(self.held.remove(&id)),
         }
     }
+}
+
+/// Returns what has ended of the futures.
+fn finished<T, F: Future<Output = T>>(
+    running: &mut FuturesUnordered<F>,
+    context: &mut Context<'_>,
+) -> Vec<T> {
+    let mut ended = Vec::new();
+    while let Poll::Ready(Some(end)) = Pin::new(&mut *running).poll_next(context) {
+        ended.push(end);
+    }
+    ended
 }

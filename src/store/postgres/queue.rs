@@ -35,6 +35,8 @@ use crate::{
 
 /// The most rows of a batch.
 const LARGEST_BATCH: usize = 256;
+/// The payloads in a batch have not much more: PostgreSQL takes a message of 1 GiB at most.
+const MOST_BYTES: usize = 4 << 20;
 /// The processor time of a row in a batch, about.
 const PER_ROW: Duration = Duration::from_micros(15);
 /// The time of a sync that makes up for one more statement under way.
@@ -161,13 +163,21 @@ impl State {
         let mut groups: BTreeMap<Arc<str>, Group> = BTreeMap::new();
         let mut later = Vec::new();
         let mut accepts = None;
+        let mut bytes = 0_usize;
         while groups.len().max(later.len()) < LARGEST_BATCH
+            && bytes < MOST_BYTES
             && let Some(operation) = self.waiting.pop_front()
         {
             if operation.answer.is_closed() && matches!(operation.request, Request::Claim { .. }) {
                 continue;
             }
             let accept = operation.request.entry().is_some();
+            bytes = bytes.saturating_add(
+                operation
+                    .request
+                    .entry()
+                    .map_or(0, |entry| entry.payload.len()),
+            );
             if *accepts.get_or_insert(accept) != accept {
                 later.push(operation);
                 continue;

@@ -196,7 +196,7 @@ impl Ledger<'_> {
         let until = now.saturating_add(milliseconds(bounded(round.lease)));
         let mut taken = Taken::default();
         for change in &round.changes {
-            taken.held.push(self.change(now, until, change)?);
+            taken.held.push(Some(self.change(now, until, change)?));
         }
         if round.take == 0 {
             return Ok(taken);

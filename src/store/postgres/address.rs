@@ -116,15 +116,11 @@ impl Address {
             config.tcp_user_timeout(PATIENCE);
         }
         let given = config.get_options().unwrap_or_default().to_owned();
-        let others = OPTIONS
-            .iter()
-            .filter(|(name, _)| !has_none && !given.contains(name));
-        let mut options = given.clone();
-        for (name, value) in others {
-            options.push_str(&format!(" -c {name}={value}"));
-        }
-        if options != given {
-            config.options(options.trim_start());
+        let others = OPTIONS.iter().filter(|(name, _)| !given.contains(name));
+        let others = others.map(|(name, value)| format!("-c {name}={value}"));
+        let options: Vec<_> = std::iter::once(given.clone()).chain(others).collect();
+        if !has_none {
+            config.options(options.join(" ").trim_start());
         }
         // The client needs a name for TLS, as which libpq too takes the address.
         if config.get_hosts().is_empty() {

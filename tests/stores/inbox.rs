@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     future::pending,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,7 +15,7 @@ use gemini_webhooks::{
     inbox::{InboxStore, Stats, Worker},
     receiver::{HandlerError, Outcome, Received},
     store::{ClaimOutcome, IdempotencyStore, MemoryStore, PostgresStore, SqliteStore},
-    testing::{SignedDelivery, Signer},
+    testing::{Clock, SignedDelivery, Signer},
 };
 use time::OffsetDateTime;
 use tokio::sync::Notify;
@@ -428,5 +431,43 @@ async fn inboxes_with_different_namespaces_share_a_database() {
         assert!(!place.inbox.retry(letter.id).await.unwrap());
         assert!(!place.inbox.discard(letter.id).await.unwrap());
         assert!(place.inbox.dead_letters(0, 1).await.unwrap().is_empty());
+    }
+}
+
+/// As after a pause of the process, which the clock of a server does not notice.
+#[tokio::test]
+async fn a_handler_whose_lease_has_ended_at_the_store_is_dropped_before_the_next_one_runs() {
+    let clock = Clock::manual(OffsetDateTime::now_utc());
+    let store = MemoryStore::default().clock(clock.clone());
+    let inbox = Inbox::builder(verifier(), store).build().unwrap();
+    assert_eq!(code(&inbox, &now("msg_1")).await, "accepted");
+    let (begun, running) = (Notify::new(), AtomicUsize::new(0));
+    let handler = async |received: Received<'static>| {
+        if received.delivery().id() == "msg_1" {
+            assert_eq!(running.fetch_add(1, Ordering::SeqCst), 0);
+            let _ended = Ended(&running);
+            begun.notify_one();
+            pending::<()>().await;
+        }
+        Ok::<_, HandlerError>(())
+    };
+    let twice = async {
+        begun.notified().await;
+        clock.advance(2 * Worker::DEFAULT_LEASE);
+        assert_eq!(code(&inbox, &now("msg_2")).await, "accepted");
+        begun.notified().await;
+    };
+    tokio::select! {
+        () = inbox.worker().run(handler, pending()) => unreachable!(),
+        () = twice => {}
+    }
+    assert_eq!(running.load(Ordering::SeqCst), 0);
+}
+
+struct Ended<'a>(&'a AtomicUsize);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -389,10 +389,14 @@ fn check_inbox(world: &World, request: &Request, reply: &Reply<'_>) {
     };
     let key = format!("fleet/{}", delivery.idempotency_key());
     oracle.answered_by_inbox(&key, reply.status);
-    let outdated = request.purpose == Purpose::Outdated;
+    // Tokens that have leaked expire too, and those of genuine deliveries do so after the last retry.
+    let expected = match (request.purpose, &reply.outcome) {
+        (Purpose::Outdated, outcome) => matches!(outcome, Outcome::SetAside(_)),
+        (Purpose::Genuine(_), outcome) => matches!(outcome, Outcome::Accepted),
+        (_, outcome) => matches!(outcome, Outcome::Accepted | Outcome::SetAside(_)),
+    };
     match &reply.outcome {
-        Outcome::Accepted if !outdated => oracle.stored(&identity(delivery).unwrap()),
-        Outcome::SetAside(_) if outdated => oracle.stored(&identity(delivery).unwrap()),
+        _ if expected => oracle.stored(&identity(delivery).unwrap()),
         Outcome::Duplicate | Outcome::StoreUnavailable(_) => {}
         other => {
             let (id, code) = (&request.sent.id, other.code());

@@ -177,6 +177,11 @@ impl Executor {
         !will
     }
 
+    /// Some tasks of the group have run, and it has not ended.
+    pub(crate) fn is_alive(&self, group: Group) -> bool {
+        self.core().groups.contains_key(&group)
+    }
+
     /// Drops all tasks of a group where they stand. Returns true if it was about to crash.
     pub(crate) fn end(&self, group: Group) -> bool {
         let mut dropped = Vec::new();

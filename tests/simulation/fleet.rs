@@ -4,6 +4,7 @@ use std::{
     future::pending,
     panic::resume_unwind,
     sync::{Arc, Mutex},
+    thread,
     time::Duration,
 };
 
@@ -527,7 +528,9 @@ async fn handle(
     let handling = Handling::begin(world, running, &claim);
     let result = work(world, running, received).await;
     world.trace(|| format!("handler ends {}: {result:?}", claim.key()));
-    drop(handling);
+    if let Some(mut handling) = handling {
+        handling.returned = true;
+    }
     if result
         .as_ref()
         .map_or_else(HandlerError::is_permanent, |()| true)
@@ -544,7 +547,9 @@ async fn handle(
 /// A handler of a worker that runs.
 struct Handling<'w> {
     world: &'w World,
+    group: Group,
     claim: &'w Claim,
+    returned: bool,
 }
 
 impl<'w> Handling<'w> {
@@ -553,14 +558,22 @@ impl<'w> Handling<'w> {
         let now = world.executor.now();
         let group = running.store.group;
         world.oracle().handler_begins(group, claim, now);
-        Some(Self { world, claim })
+        Some(Self {
+            world,
+            group,
+            claim,
+            returned: false,
+        })
     }
 }
 
 impl Drop for Handling<'_> {
     fn drop(&mut self) {
         let now = self.world.executor.now();
-        self.world.oracle().handler_ends(self.claim, now);
+        let crashed = !self.world.executor.is_alive(self.group);
+        let dropped = !self.returned && !crashed && !thread::panicking();
+        let mut oracle = self.world.oracle();
+        oracle.handler_ends(self.claim, now, dropped);
     }
 }
 

@@ -55,6 +55,8 @@ pub(crate) struct Plan {
     /// Processes with a worker that are shut down, and start again.
     pub(crate) restarts: u64,
     pub(crate) pauses: u64,
+    /// Times at which a process with a worker can't reach the store.
+    pub(crate) partitions: u64,
     pub(crate) clock_steps: u64,
     /// Of the store, the key server and the network, in turn.
     pub(crate) outages: u64,
@@ -93,6 +95,7 @@ impl Plan {
             crashes: 11 + rng.below(6),
             restarts: 4,
             pauses: 6,
+            partitions: 6,
             clock_steps: 6,
             outages: 3,
             network_faults: 1,
@@ -102,12 +105,13 @@ impl Plan {
     }
 
     /// The numbers, each under its name.
-    fn numbers(&mut self) -> [(&'static str, &mut u64); 14] {
+    fn numbers(&mut self) -> [(&'static str, &mut u64); 15] {
         [
             ("acts", &mut self.acts),
             ("crashes", &mut self.crashes),
             ("restarts", &mut self.restarts),
             ("pauses", &mut self.pauses),
+            ("partitions", &mut self.partitions),
             ("clock_steps", &mut self.clock_steps),
             ("outages", &mut self.outages),
             ("network_faults", &mut self.network_faults),

@@ -170,7 +170,7 @@ impl SimulatedStore {
             (rng.time(0, longest), faults && rng.chance(2))
         };
         self.world.executor.sleep(time).await;
-        if lost || self.world.store_is_down() {
+        if lost || self.world.store_is_down(self.group) {
             self.world
                 .trace(|| "store   fails an operation, before it has happened or after".into());
             return Err(StoreError::new("the simulation lets it fail"));

@@ -1,7 +1,7 @@
 //! One run: everybody together, on virtual time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     ops::Deref,
     path::{Path, PathBuf},
@@ -59,6 +59,8 @@ pub(crate) struct Everything {
 struct Outages {
     store: bool,
     network: bool,
+    /// Processes that can't reach the store.
+    cut_off: BTreeSet<Group>,
 }
 
 impl Deref for World {
@@ -101,8 +103,9 @@ impl Everything {
         self.balancer.lock().unwrap()
     }
 
-    pub(crate) fn store_is_down(&self) -> bool {
-        self.outages.lock().unwrap().store
+    pub(crate) fn store_is_down(&self, group: Group) -> bool {
+        let outages = self.outages.lock().unwrap();
+        outages.store || outages.cut_off.contains(&group)
     }
 
     pub(crate) fn network_is_down(&self) -> bool {
@@ -251,6 +254,9 @@ impl World {
             for number in 0..plan.restarts {
                 self.spawn(restart(self.clone(), number));
             }
+            for number in 0..plan.partitions {
+                self.spawn(partition(self.clone(), number));
+            }
             self.spawn(look_after_dead_letters(self.clone()));
         }
         for number in 0..plan.pauses {
@@ -383,6 +389,21 @@ async fn restart(world: World, number: u64) {
     any_time(&world, &mut rng).await;
     let place = rng.index(world.fleet().processes.len());
     fleet::restart(world, place, rng.time(500, 60_000)).await;
+}
+
+async fn partition(world: World, number: u64) {
+    let mut rng = Rng::new(world.plan.seed, &format!("partition {number}"));
+    any_time(&world, &mut rng).await;
+    let place = rng.index(world.fleet().processes.len());
+    let group = world.fleet().processes[place].group;
+    let duration = rng.time(10_000, 300_000);
+    world.trace(|| format!("process {place} is cut off from the store for {duration:?}"));
+    world.outages.lock().unwrap().cut_off.insert(group);
+    world.oracle().is_cut_off(group, Duration::MAX);
+    world.executor.sleep(duration).await;
+    world.outages.lock().unwrap().cut_off.remove(&group);
+    let now = world.executor.now();
+    world.oracle().is_cut_off(group, now);
 }
 
 /// Every few hours, until long before the end.

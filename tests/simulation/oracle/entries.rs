@@ -87,6 +87,8 @@ struct Process {
     /// The beginning and the end of the last pause.
     paused: Option<(Duration, Option<Duration>)>,
     crashed: bool,
+    /// The time at which it last could not reach the store.
+    cut_off: Option<Duration>,
 }
 
 impl Process {
@@ -108,6 +110,21 @@ impl Known {
 
     fn is_held_by(&self, claim: &Claim) -> bool {
         matches!(self.state, State::Working { .. }) && self.token == claim.fencing_token()
+    }
+}
+
+impl Entries {
+    fn stood_still_since(&self, group: Group, time: Duration) -> bool {
+        let process = self.processes.get(&group);
+        process.is_some_and(|process| process.stood_still_since(time))
+    }
+
+    /// The store could not be reached at some time since then.
+    fn was_away_since(&self, group: Group, time: Duration) -> bool {
+        let process = self.processes.get(&group);
+        let cut_off = process.and_then(|process| process.cut_off);
+        let all = self.store_away.into_iter().chain(cut_off);
+        all.max().is_some_and(|away| away >= time)
     }
 }
 
@@ -335,13 +352,9 @@ impl Oracle {
         let Some(returned) = self.inbox.returned.get(&(key.to_owned(), token)) else {
             return false;
         };
-        let process = self.inbox.processes.get(&owner);
         let stepped = self.last_step > leased;
-        let away = self
-            .inbox
-            .store_away
-            .is_some_and(|away| away >= returned.at);
-        let still = process.is_some_and(|process| process.stood_still_since(leased));
+        let away = self.inbox.was_away_since(owner, returned.at);
+        let still = self.inbox.stood_still_since(owner, leased);
         let had = (leased + LEASE).saturating_sub(returned.at);
         had > ENOUGH && returned.at + ENOUGH < now && !stepped && !away && !still
     }
@@ -396,8 +409,8 @@ impl Oracle {
     }
 
     /// A handler has returned or was dropped: it may not have run beside a later one of its delivery,
-    /// unless its process stood still.
-    pub(crate) fn handler_ends(&mut self, claim: &Claim, now: Duration) {
+    /// unless its process stood still. It may be dropped for good reason only.
+    pub(crate) fn handler_ends(&mut self, claim: &Claim, now: Duration, dropped: bool) {
         let (key, token) = (claim.key(), claim.fencing_token());
         let Some(handlers) = self.inbox.handlers.get_mut(key) else {
             return;
@@ -406,19 +419,29 @@ impl Oracle {
             return;
         };
         let ended = handlers.remove(index);
+        let (group, begun) = (ended.group, ended.begun);
+        let granted = self.granted.get(&(key.to_owned(), token));
+        let stepped = granted.is_none_or(|granted| self.last_step > *granted);
+        let has_time = now.saturating_sub(begun) + DRIFT + DRIFT < ATTEMPT_TIMEOUT;
+        let still = self.inbox.stood_still_since(group, begun);
+        let away = self.inbox.was_away_since(group, begun);
+        if dropped && has_time && !still && !away && !stepped {
+            let what = format!("the handler of {key} is dropped: {ended:?}, {now:?}");
+            self.violated("lease", what);
+        }
+        let handlers = &self.inbox.handlers[key];
         let later = handlers.iter().filter(|it| it.begun >= ended.begun);
         let Some(second) = later.map(|it| it.begun).min() else {
             return;
         };
-        let process = self.inbox.processes.get(&ended.group);
         // It wakes up, and ends.
-        let still = process.is_some_and(|process| {
-            process.stood_still_since(now.saturating_sub(DRIFT).max(second))
-        });
-        let granted = self.granted.get(&(key.to_owned(), token));
-        let stepped = granted.is_none_or(|granted| self.last_step > *granted);
+        let since = now.saturating_sub(DRIFT).max(second);
+        let still = self.inbox.stood_still_since(group, since);
         if now.saturating_sub(second) > DRIFT && !still && !stepped {
-            let what = format!("{key} has two handlers from {second:?} to {now:?}: {ended:?}");
+            let what = format!(
+                "{key} has two handlers for {:?}: {ended:?}",
+                now.saturating_sub(second)
+            );
             self.violated("one at a time", what);
         }
     }
@@ -448,6 +471,11 @@ impl Oracle {
 
     pub(crate) fn crashed(&mut self, group: Group) {
         self.inbox.processes.entry(group).or_default().crashed = true;
+    }
+
+    pub(crate) fn is_cut_off(&mut self, group: Group, until: Duration) {
+        let process = self.inbox.processes.entry(group).or_default();
+        process.cut_off = Some(until);
     }
 
     pub(crate) fn store_is_away(&mut self, until: Duration) {

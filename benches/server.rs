@@ -25,7 +25,8 @@ use axum::{
     routing::post,
 };
 use gemini_webhooks::{
-    Delivery, Receiver, Secret, Verifier,
+    Delivery, Inbox, Receiver, Secret, Verifier,
+    inbox::InboxStore,
     receiver::Received,
     store::{IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore},
     testing::Signer,
@@ -101,6 +102,15 @@ fn claiming(store: impl IdempotencyStore) -> Router {
     let handler = async move |headers: HeaderMap, body: Bytes| {
         let handle = async |received: Received<'_>| received.event().map(drop);
         let reply = receiver.handle(&headers, &body, handle).await;
+        reply.status_code()
+    };
+    Router::new().route("/webhook", post(handler))
+}
+
+fn accepting(store: impl InboxStore) -> Router {
+    let inbox = Inbox::builder(verifier(), store).build().unwrap();
+    let handler = async move |headers: HeaderMap, body: Bytes| {
+        let reply = inbox.accept(&headers, &body).await;
         reply.status_code()
     };
     Router::new().route("/webhook", post(handler))
@@ -187,12 +197,17 @@ impl Shown {
         }
     }
 
-    /// Beside a server whose store does not batch.
-    fn pair(&self, name: &str, [batched, unbatched]: [SocketAddr; 2]) {
-        let [batched, unbatched] = measure([batched, unbatched]);
-        self.rate(name, &batched);
+    /// A receiver and an inbox beside a receiver whose store does not batch.
+    fn compare(&self, name: &str, addresses: [SocketAddr; 3]) {
+        let [batched, accepting, unbatched] = measure(addresses);
         self.rate(&format!("{name}_unbatched"), &unbatched);
-        let pairs = batched.iter().zip(&unbatched);
+        self.ratio(name, &batched, &unbatched);
+        self.ratio(&format!("{name}_accept"), &accepting, &unbatched);
+    }
+
+    fn ratio(&self, name: &str, batched: &[f64], unbatched: &[f64]) {
+        self.rate(name, batched);
+        let pairs = batched.iter().zip(unbatched);
         let mut ratios: Vec<_> = pairs
             .map(|(batched, unbatched)| batched / unbatched)
             .collect();
@@ -226,8 +241,13 @@ fn main() {
         for file in &files {
             fill(file, ROWS);
         }
-        let servers = [serve(|| claiming(store)), serve(|| claiming(unbatched))];
-        shown.pair("sqlite", servers);
+        let inbox = store.clone();
+        let servers = [
+            serve(|| claiming(store)),
+            serve(|| accepting(inbox)),
+            serve(|| claiming(unbatched)),
+        ];
+        shown.compare("sqlite", servers);
         std::fs::remove_dir_all(path).unwrap();
     }
     if shown.wants("postgres")
@@ -245,8 +265,14 @@ fn main() {
         // What made its connections is gone.
         let postgres = PostgresStore::connect(&url).unwrap();
         let unbatched = UnbatchedPostgres::new(&url);
-        let servers = [serve(|| claiming(postgres)), serve(|| claiming(unbatched))];
-        shown.pair("postgres", servers);
+        // Connections belong to the thread that made them.
+        let inbox = PostgresStore::connect(&url).unwrap();
+        let servers = [
+            serve(|| claiming(postgres)),
+            serve(|| accepting(inbox)),
+            serve(|| claiming(unbatched)),
+        ];
+        shown.compare("postgres", servers);
     }
     if shown.wants("redis")
         && let Some(server) = Server::redis(false)

@@ -1,6 +1,6 @@
 //! Deliveries per second through a `Receiver`, on each store, and the time of one: verified, claimed,
-//! handled by a handler that does nothing, and completed. `cargo bench --bench stores`; `-- sqlite`
-//! measures those stores alone whose name has this in it.
+//! handled by a handler that does nothing, and completed; through `Inbox::accept`; and through a worker.
+//! `cargo bench --bench stores`; `-- sqlite` measures those alone whose name has this in it.
 //!
 //! PostgreSQL and Redis are started here, where they are installed, and sync each write to the disk,
 //! as SQLite does: that is most of what is measured. SQLite and PostgreSQL are measured in turn with
@@ -15,16 +15,19 @@ use std::{
 };
 
 use gemini_webhooks::{
-    Receiver, Secret, Verifier,
+    Inbox, Receiver, Secret, Verifier,
+    inbox::InboxStore,
     receiver::Received,
     store::{ClaimOutcome, IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore},
-    testing::{Signer, sample},
+    testing::{SignedDelivery, Signer, sample},
 };
 use rusqlite::Connection;
 use time::OffsetDateTime;
 
 #[path = "../tests/stores/forgetful.rs"]
 mod forgetful;
+#[path = "support/inbox.rs"]
+mod inbox;
 #[path = "support/random.rs"]
 mod random;
 #[path = "../tests/stores/servers.rs"]
@@ -47,9 +50,39 @@ const TASKS: [usize; 4] = [1, 16, 64, 256];
 const ROWS: usize = 50_000;
 const LEASE: Duration = Duration::from_secs(60);
 
-fn receiver(store: impl IdempotencyStore) -> Receiver {
-    let verifier = Verifier::builder().secret(secret()).build().unwrap();
-    Receiver::builder(verifier, store).build().unwrap()
+/// What a delivery is given to.
+#[derive(Clone)]
+enum Subject {
+    Receiver(Receiver),
+    Inbox(Inbox),
+}
+
+impl Subject {
+    fn receiver(store: impl IdempotencyStore) -> Self {
+        Self::Receiver(Receiver::builder(verifier(), store).build().unwrap())
+    }
+
+    fn inbox(store: impl InboxStore) -> Self {
+        Self::Inbox(Inbox::builder(verifier(), store).build().unwrap())
+    }
+
+    async fn give(&self, sent: &SignedDelivery) {
+        match self {
+            Self::Receiver(receiver) => {
+                let handler = async |_: Received<'_>| Ok::<_, String>(());
+                let reply = receiver.handle(sent, &sent.body, handler).await;
+                assert_eq!(reply.outcome.code(), "processed", "{:?}", reply.outcome);
+            }
+            Self::Inbox(inbox) => {
+                let reply = inbox.accept(sent, &sent.body).await;
+                assert_eq!(reply.outcome.code(), "accepted", "{:?}", reply.outcome);
+            }
+        }
+    }
+}
+
+fn verifier() -> Verifier {
+    Verifier::builder().secret(secret()).build().unwrap()
 }
 
 fn secret() -> Secret {
@@ -66,11 +99,11 @@ struct Measured {
 }
 
 impl Measured {
-    async fn round(&mut self, receiver: &Receiver, tasks: usize) {
+    async fn round(&mut self, subject: &Subject, tasks: usize) {
         let begun = Instant::now();
         let mut running = Vec::new();
         for _ in 0..tasks {
-            let receiver = receiver.clone();
+            let subject = subject.clone();
             running.push(tokio::spawn(async move {
                 let signer = Signer::v1(&secret());
                 let body = sample(&"batch.succeeded".into());
@@ -78,10 +111,8 @@ impl Measured {
                 while begun.elapsed() < SLICE {
                     let now = OffsetDateTime::now_utc();
                     let sent = signer.sign(random_id(), now, body.as_str());
-                    let handler = async |_: Received<'_>| Ok::<_, String>(());
                     let arrived = Instant::now();
-                    let reply = receiver.handle(&sent, &sent.body, handler).await;
-                    assert_eq!(reply.outcome.code(), "processed", "{:?}", reply.outcome);
+                    subject.give(&sent).await;
                     latencies.push(arrived.elapsed());
                 }
                 latencies
@@ -122,24 +153,24 @@ fn percentile(sorted: &[Duration], percent: usize) -> f64 {
 }
 
 async fn measure(name: &str, store: impl IdempotencyStore) {
-    let receiver = receiver(store);
+    let subject = Subject::receiver(store);
     for tasks in TASKS {
         let mut measured = Measured::default();
         for _ in 0..ROUNDS / 2 {
-            measured.round(&receiver, tasks).await;
+            measured.round(&subject, tasks).await;
         }
         measured.show(name, tasks);
     }
 }
 
 /// Both in turn: another program on the machine takes away from both.
-async fn compare(name: &str, store: impl IdempotencyStore, unbatched: impl IdempotencyStore) {
-    let receivers = [receiver(store), receiver(unbatched)];
+async fn compare(name: &str, batched: Subject, unbatched: Subject) {
+    let subjects = [batched, unbatched];
     for tasks in TASKS {
         let mut sides = [Measured::default(), Measured::default()];
         for _ in 0..ROUNDS {
-            for (side, receiver) in sides.iter_mut().zip(&receivers) {
-                side.round(receiver, tasks).await;
+            for (side, subject) in sides.iter_mut().zip(&subjects) {
+                side.round(subject, tasks).await;
             }
         }
         sides[0].show(name, tasks);
@@ -160,7 +191,8 @@ async fn compare(name: &str, store: impl IdempotencyStore, unbatched: impl Idemp
     }
 }
 
-/// Claim and completion of one caller beside two durable commits of one row, in turn.
+/// Claim and completion of one caller beside two durable commits of one row, and an accept beside one, in
+/// turn.
 async fn floor(store: &SqliteStore, path: &Path) {
     const CREATE: &str = "CREATE TABLE lines (key TEXT PRIMARY KEY, done INTEGER) WITHOUT ROWID";
     let connection = Connection::open(path).unwrap();
@@ -174,9 +206,12 @@ async fn floor(store: &SqliteStore, path: &Path) {
     let mut update = connection
         .prepare("UPDATE lines SET done = 1 WHERE key = ?1")
         .unwrap();
-    let mut times = [Vec::new(), Vec::new()];
+    let inbox = Inbox::builder(verifier(), store.clone()).build().unwrap();
+    let (signer, body) = (Signer::v1(&secret()), sample(&"batch.succeeded".into()));
+    let mut times = [const { Vec::new() }; 4];
     for _ in 0..4000 {
         let key = random_id();
+        let sent = signer.sign(random_id(), OffsetDateTime::now_utc(), body.as_str());
         let begun = Instant::now();
         let ClaimOutcome::New(claim) = store.claim(&key, LEASE).await.unwrap() else {
             panic!("it is new");
@@ -185,16 +220,26 @@ async fn floor(store: &SqliteStore, path: &Path) {
         times[0].push(begun.elapsed());
         let begun = Instant::now();
         insert.execute([&key]).unwrap();
+        let one = begun.elapsed();
         update.execute([&key]).unwrap();
         times[1].push(begun.elapsed());
+        let begun = Instant::now();
+        let reply = inbox.accept(&sent, &sent.body).await;
+        assert_eq!(reply.outcome.code(), "accepted");
+        times[2].push(begun.elapsed());
+        times[3].push(one);
     }
-    let [ours, bare] = times.map(|mut times| {
+    let [ours, bare, accept, one] = times.map(|mut times| {
         times.sort_unstable();
         1e6 * percentile(&times, 50)
     });
     println!(
         "floor sqlite: claim and completion {ours:.0} us, two commits of a row {bare:.0} us, {:.2} times",
         ours / bare
+    );
+    println!(
+        "floor sqlite: accept {accept:.0} us, one commit of a row {one:.0} us, {:.2} times",
+        accept / one
     );
 }
 
@@ -208,7 +253,14 @@ async fn sqlite() {
     for file in ["deliveries.db", "unbatched.db"] {
         fill(&path.join(file), ROWS);
     }
-    compare("sqlite", store, unbatched).await;
+    let unbatched = Subject::receiver(unbatched);
+    compare(
+        "sqlite",
+        Subject::receiver(store.clone()),
+        unbatched.clone(),
+    )
+    .await;
+    compare("sqlite accept", Subject::inbox(store), unbatched).await;
     std::fs::remove_dir_all(path).unwrap();
 }
 
@@ -219,7 +271,14 @@ async fn postgres(server: &Server) {
     while store.claim("ready", LEASE).await.is_err() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    compare("postgres", store, UnbatchedPostgres::new(&url)).await;
+    let unbatched = Subject::receiver(UnbatchedPostgres::new(&url));
+    compare(
+        "postgres",
+        Subject::receiver(store.clone()),
+        unbatched.clone(),
+    )
+    .await;
+    compare("postgres accept", Subject::inbox(store), unbatched).await;
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -240,6 +299,14 @@ async fn main() {
         && let Some(server) = Server::postgres(true)
     {
         postgres(&server).await;
+    }
+    if is_wanted("inbox sqlite") {
+        inbox::sqlite().await;
+    }
+    if is_wanted("inbox postgres")
+        && let Some(server) = Server::postgres(true)
+    {
+        inbox::postgres(&server).await;
     }
     if is_wanted("redis")
         && let Some(server) = Server::redis(false)

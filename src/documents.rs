@@ -17,3 +17,7 @@ struct Migrating;
 #[cfg(all(feature = "diagnose", feature = "http"))]
 #[doc = include_str!("../docs/troubleshooting.md")]
 struct Troubleshooting;
+
+#[cfg(all(feature = "http", feature = "sqlite"))]
+#[doc = include_str!("../docs/inbox.md")]
+struct Inbox;

@@ -14,10 +14,9 @@ use crate::{
 
 /// The end of an attempt.
 pub(super) enum Ended {
-    /// The handler has removed the entry, in the transaction of its effect.
-    Removed,
-    /// It was aborted: another may have the entry.
-    Lost,
+    /// The handler has removed the entry, in the transaction of its effect, or was aborted because
+    /// another may have it.
+    Gone,
     /// What is to become of the entry.
     Changed(Change),
 }
@@ -72,8 +71,9 @@ where
     };
     let attempted = Abortable::new(span.around(attempted), registration);
     let Ok(returned) = attempted.await else {
-        span.ended("lease_lost", None);
-        return Ended::Lost;
+        let removed = claim.is_completed();
+        span.ended(if removed { "processed" } else { "lease_lost" }, None);
+        return Ended::Gone;
     };
     let error = returned.err();
     let fate = match &error {
@@ -93,9 +93,7 @@ where
         _ => "processed",
     };
     span.ended(outcome, error.as_ref());
-    fate.map_or(Ended::Removed, |fate| {
-        Ended::Changed(Change { claim, fate })
-    })
+    fate.map_or(Ended::Gone, |fate| Ended::Changed(Change { claim, fate }))
 }
 
 fn bury(worker: &Worker, error: &HandlerError) -> Fate {

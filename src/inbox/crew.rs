@@ -49,6 +49,8 @@ struct Held {
     claim: Claim,
     /// The end of the lease, or earlier.
     until: Instant,
+    /// When its lease is to be renewed.
+    renew_at: Instant,
     handler: AbortHandle,
     /// The handler has ended.
     ended: bool,
@@ -88,6 +90,9 @@ where
         let mut shutdown = pin!(shutdown);
         let mut running = FuturesUnordered::new();
         loop {
+            // What ends at once shares the round that it frees a place in.
+            let ends = poll_fn(|context| Poll::Ready(finished(&mut running, context))).await;
+            self.note(ends);
             self.begin_round();
             if self.is_finished() {
                 return;
@@ -96,10 +101,7 @@ where
             let mut taken = None;
             let mut ends = Vec::new();
             poll_fn(|context| {
-                // All that happens at once shares a round.
-                while let Poll::Ready(Some(end)) = Pin::new(&mut running).poll_next(context) {
-                    ends.push(end);
-                }
+                ends = finished(&mut running, context);
                 if !self.stopping && shutdown.as_mut().poll(context).is_ready() {
                     self.stopping = true;
                     return Poll::Ready(());
@@ -114,9 +116,7 @@ where
                 Poll::Pending
             })
             .await;
-            for (id, end) in ends {
-                self.end(id, end);
-            }
+            self.note(ends);
             let Some(taken) = taken else { continue };
             let (entries, until) = self.finish_round(taken);
             for entry in entries {
@@ -126,6 +126,7 @@ where
                 let held = Held {
                     claim,
                     until,
+                    renew_at: self.renew_at(until),
                     handler,
                     ended: false,
                 };
@@ -166,7 +167,8 @@ where
         let told = news.told();
         let take = self.free();
         let looks = take > 0 && (told != self.seen || self.look_at <= now);
-        let renewed = self.held.values().filter(|held| self.renew_at(held) <= now);
+        let due = |held: &&Held| !held.ended && held.renew_at <= now;
+        let renewed = self.held.values().filter(due);
         let renewed = renewed.map(|held| Change {
             claim: held.claim.clone(),
             fate: Fate::Renew,
@@ -201,10 +203,14 @@ where
     }
 
     /// After a third of the lease, so that there is time to try again.
-    fn renew_at(&self, held: &Held) -> Instant {
+    fn renew_at(&self, until: Instant) -> Instant {
         let left = self.worker.lease.mul_f64(2.0 / 3.0);
-        let renew_at = held.until.checked_sub(left).filter(|_| !held.ended);
-        renew_at.unwrap_or(held.until)
+        until.checked_sub(left).unwrap_or(until)
+    }
+
+    fn after(&self, time: Duration) -> Instant {
+        let now = self.clock.instant();
+        now.checked_add(time).unwrap_or(now)
     }
 
     /// Returns the time until something is to be done, if nothing happens before.
@@ -212,7 +218,7 @@ where
         let now = self.clock.instant();
         let looks = (self.free() > 0).then_some(self.look_at);
         let leases = self.held.values().filter(|held| !held.ended);
-        let renewals = leases.clone().map(|held| self.renew_at(held)).min();
+        let renewals = leases.clone().map(|held| held.renew_at).min();
         let round = match (self.round.is_some(), self.paused_until) {
             (true, _) => None,
             (false, Some(paused)) => Some(paused),
@@ -255,8 +261,8 @@ where
                 return (Vec::new(), until);
             }
         };
-        let held = taken.held.iter().chain(std::iter::repeat(&false));
-        for (change, held) in round.changes.iter().zip(held) {
+        let results = taken.held.iter().chain(std::iter::repeat(&Some(false)));
+        for (change, held) in round.changes.iter().zip(results) {
             self.changed(change, *held, until);
         }
         // Not all stores see what they have just put back.
@@ -279,7 +285,8 @@ where
         (entries, until)
     }
 
-    fn changed(&mut self, change: &Change, held: bool, until: Instant) {
+    fn changed(&mut self, change: &Change, held: Option<bool>, until: Instant) {
+        let (soon, renew_at) = (self.after(PAUSE), self.renew_at(until));
         let Some(id) = change.claim.entry() else {
             return;
         };
@@ -287,26 +294,36 @@ where
             return;
         };
         match (&change.fate, held) {
-            (Fate::Renew, true) => entry.until = until,
-            (Fate::Renew, false) => {
-                // Its handler may have removed it a moment ago.
-                if !entry.claim.is_completed() {
-                    entry.handler.abort();
-                }
-            }
+            (Fate::Renew, Some(true)) => (entry.until, entry.renew_at) = (until, renew_at),
+            (Fate::Renew, Some(false)) => entry.handler.abort(),
+            (Fate::Renew, None) => entry.renew_at = soon,
             _ => drop(self.held.remove(&id)),
         }
     }
 
-    fn end(&mut self, id: i64, end: Ended) {
-        match end {
-            Ended::Changed(change) => {
-                if let Some(held) = self.held.get_mut(&id) {
-                    held.ended = true;
-                    self.ended.push(change);
+    fn note(&mut self, ends: Vec<(i64, Ended)>) {
+        for (id, end) in ends {
+            match end {
+                Ended::Changed(change) => {
+                    if let Some(held) = self.held.get_mut(&id) {
+                        held.ended = true;
+                        self.ended.push(change);
+                    }
                 }
+                Ended::Gone => drop(self.held.remove(&id)),
             }
-            Ended::Removed | Ended::Lost => drop(self.held.remove(&id)),
         }
     }
+}
+
+/// Returns what has ended of the futures.
+fn finished<T, F: Future<Output = T>>(
+    running: &mut FuturesUnordered<F>,
+    context: &mut Context<'_>,
+) -> Vec<T> {
+    let mut ended = Vec::new();
+    while let Poll::Ready(Some(end)) = Pin::new(&mut *running).poll_next(context) {
+        ended.push(end);
+    }
+    ended
 }

@@ -100,7 +100,7 @@ macro_rules! forward {
 forward!(Arc, Box);
 
 /// A delivery that is to be stored.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NewEntry {
     /// The namespace of the inbox.
@@ -118,7 +118,7 @@ pub struct NewEntry {
 }
 
 /// The end of an entry that nobody could handle.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dead {
     /// The error with its sources, at most 2,000 bytes.
     pub cause: String,
@@ -184,8 +184,9 @@ pub enum Fate {
 /// What a worker is given.
 #[derive(Debug, Default)]
 pub struct Taken {
-    /// For each change, in their order, whether its claim was still held.
-    pub held: Vec<bool>,
+    /// For each change, in their order, true if it was made and false if its claim is held no longer. `None`
+    /// for a renewal that has to wait, because the handler's own transaction has the entry.
+    pub held: Vec<Option<bool>>,
     /// The entries that were taken.
     pub entries: Vec<Entry>,
     /// The time until the next entry is due; `None` if none waits.

@@ -1,4 +1,4 @@
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, io, time::Duration};
 
 use crate::{
     boxed::BoxError,
@@ -60,8 +60,8 @@ impl HandlerError {
     }
 
     /// Returns true if a store refused to commit, because another claim had taken over.
-    pub(crate) fn is_lost_lease(&self) -> bool {
-        chain(&*self.source).any(|cause| {
+    pub(super) fn is_lost_lease(&self) -> bool {
+        causes(&*self.source).any(|cause| {
             let error = cause.downcast_ref::<StoreError>();
             error.is_some_and(|error| error.kind() == StoreErrorKind::LeaseLost)
         })
@@ -87,7 +87,7 @@ impl HandlerError {
 impl<E: Into<BoxError>> From<E> for HandlerError {
     fn from(source: E) -> Self {
         let source = source.into();
-        let permanent = chain(&*source).any(<dyn Error>::is::<PayloadError>);
+        let permanent = causes(&*source).any(<dyn Error>::is::<PayloadError>);
         Self {
             permanent,
             source,
@@ -96,6 +96,19 @@ impl<E: Into<BoxError>> From<E> for HandlerError {
     }
 }
 
+/// Returns an error and its causes, with those inside an `io::Error`: its text is theirs, and its
+/// `source()` leaves them out.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        let io = error.downcast_ref::<io::Error>();
+        match io.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => (*error).source(),
+        }
+    })
+}
+
+#[cfg(any(feature = "inbox", feature = "tracing"))]
 pub(crate) fn chain<'e>(
     error: &'e (dyn Error + 'static),
 ) -> impl Iterator<Item = &'e (dyn Error + 'static)> {

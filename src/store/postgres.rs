@@ -6,7 +6,7 @@ use tokio_postgres::{Transaction, types::ToSql};
 use super::{Claim, ClaimOutcome, IdempotencyStore, StoreError, StoreErrorKind, StoreFuture};
 use address::Address;
 use pool::{CONNECTIONS, PATIENCE, Shared};
-use statements::{Answer, Request, outcome, seconds, times};
+use statements::{Answer, Request, batch, outcome, seconds, times};
 
 mod address;
 mod failure;
@@ -37,15 +37,17 @@ pub use transaction::PostgresTransaction;
 /// are under way share the next statement, and so its commit: with many callers, a few connections
 /// handle several times as many deliveries. A caller that is alone waits for nobody.
 ///
-/// - An operation that PostgreSQL refuses fails alone: the others of its batch are run again one by one.
+/// - An operation that PostgreSQL refuses fails alone: the halves of its batch are run again without it.
 /// - An operation on a row that another transaction keeps locked waits alone.
 /// - If the connection breaks, the operations of its batch fail, and may have happened all the same. So
 ///   may those whose callers drop their futures.
-/// - At most 8192 operations wait. More fail at once, with [`StoreErrorKind::QueueFull`].
+/// - At most 8192 operations wait, and as many completions and releases again. More fail at once, with
+///   [`StoreErrorKind::QueueFull`].
 ///
-/// Calls have to be made in a Tokio runtime. They wait at most 5 s for a connection and 5 s for the
-/// answer, and at most 10 s for their batch. Each claim removes at most two expired keys. Clones share
-/// their connections and batches.
+/// Calls have to be made in a Tokio runtime; outside one they fail with
+/// [`StoreErrorKind::Configuration`]. They wait at most 5 s for a connection and 5 s for the answer, and
+/// at most 10 s for their batch. A statement whose caller has gone or waited for too long is cancelled.
+/// Each claim removes at most two expired keys. Clones share their connections and batches.
 ///
 /// # Exactly once
 ///
@@ -86,7 +88,7 @@ impl PostgresStore {
     /// `$2` (`bigint`).
     ///
     /// Affects one row, or none if the lease was lost: then roll back.
-    pub const REMOVE_SQL: &str = inbox::REMOVE;
+    pub const REMOVE_SQL: &str = sql::REMOVE;
 
     /// Builds a store for a URL such as `postgres://user:password@host:5432/database`. It connects when
     /// it is needed, with at most 16 connections, and 16 more for [transactions](Self::begin).
@@ -104,7 +106,12 @@ impl PostgresStore {
     /// | `verify-full` (**recommended**) | on | is to the server of that name, by a trusted authority |
     ///
     /// `sslrootcert` is the path of the trusted authorities' certificates in PEM, which is read once; by
-    /// default, and with `system`, those that the platform trusts are used.
+    /// default, and with `system`, those that the platform trusts are used. It needs a mode that verifies.
+    ///
+    /// Unless they are given, `connect_timeout` and `tcp_user_timeout` are 5 s, `keepalives_idle` is a
+    /// minute, and the `options` of the connection set a `statement_timeout` of 4 s, so that a statement
+    /// that waits for a lock does not outlive this process. A connection pooler in between may refuse the
+    /// `options`: write an empty `options=` to have none.
     ///
     /// # Errors
     ///
@@ -122,15 +129,16 @@ impl PostgresStore {
         pool.map(Self::new).map_err(StoreError::new)
     }
 
-    /// Builds a store with connections of the caller's own. Set the time limits of the pool: without
-    /// them a call waits for a connection for ever. [Transactions](Self::begin) take connections out of
+    /// Builds a store with connections of the caller's own. Set a `statement_timeout` for them, as
+    /// [`connect`](Self::connect) does. [Transactions](Self::begin) take connections out of
     /// the pool, at most 16.
     #[must_use]
     pub fn new(pool: Pool) -> Self {
         Self(Arc::new(Shared::new(pool)))
     }
 
-    /// Returns the pool of connections. Return each connection to it without an open transaction.
+    /// Returns the pool of connections, with the limits of [`connect`](Self::connect). Return each
+    /// connection to it without an open transaction.
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.0.pool
@@ -140,7 +148,8 @@ impl PostgresStore {
     ///
     /// If the lease is lost meanwhile, [`complete`](PostgresTransaction::complete) fails and nothing is
     /// committed; return that error from the handler, and [`Receiver`](crate::Receiver) answers
-    /// [`LeaseLost`](crate::receiver::Outcome::LeaseLost). At most 16 transactions are open at once; more
+    /// [`LeaseLost`](crate::receiver::Outcome::LeaseLost). The session is reset afterwards: `SET`,
+    /// temporary tables and advisory locks do not reach the next transaction. At most 16 transactions are open at once; more
     /// wait for 5 s.
     ///
     /// # Errors
@@ -246,8 +255,9 @@ impl IdempotencyStore for PostgresStore {
 
     fn check(&self) -> StoreFuture<'_, ()> {
         Box::pin(self.0.with(async |client| {
-            let query = "SELECT FROM gemini_webhook_deliveries LIMIT 0";
-            client.batch_execute(query).await
+            // Changes nothing, and fails where the next operation would: on a read-only server, without
+            // a right or a column, or while the table is locked.
+            batch(client, &[]).await.map(drop)
         }))
     }
 }

@@ -89,6 +89,8 @@ impl RedisStore {
     /// `tls`). It connects when it is needed, and anew when the connection is lost.
     ///
     /// The server's certificate is verified with its name, by the authorities that the platform trusts.
+    /// With `rediss://`, where the process has not yet chosen a default `CryptoProvider` of rustls, this
+    /// installs aws-lc-rs: choose another one before.
     ///
     /// # Errors
     ///
@@ -190,12 +192,11 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> IdempotencyStore for Red
 
     fn check(&self) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let mut connection = self.connection.clone();
-            let ping = redis::cmd("PING");
-            timeout(Self::PATIENCE, ping.query_async::<()>(&mut connection))
-                .await
-                .map_err(|_| StoreError::from(StoreErrorKind::TimedOut))?
-                .map_err(failure)
+            // A claim of a key that no delivery has, for a millisecond. A server that can't be written to,
+            // or not by this user, answers a PING too.
+            let mut script = CLAIM.prepare_invoke();
+            script.arg(1).arg(1);
+            self.run::<(i64, i64)>(script, "").await.map(drop)
         })
     }
 }

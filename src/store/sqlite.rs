@@ -11,7 +11,7 @@ use rusqlite::{ErrorCode, Transaction};
 use self::{
     ledger::{Ledger, Sweep},
     promise::{Reply, promise},
-    queue::{Operation, Queue},
+    queue::{CAPACITY, LAST_CAPACITY, Operation, Queue},
 };
 use super::{Claim, ClaimOutcome, IdempotencyStore, StoreError, StoreErrorKind, StoreFuture};
 use crate::clock::Clock;
@@ -40,8 +40,10 @@ use file::File;
 ///
 /// A thread of its own does the work, so that any async executor will do. Claims, completions and
 /// releases that arrive while a commit is under way share the next one. At most 4,096 calls wait; one
-/// more fails with [`StoreErrorKind::QueueFull`]. A call waits for other processes that hold the
-/// database's lock, at most for about 10 s, after which it fails with [`StoreErrorKind::TimedOut`]. A
+/// more fails with [`StoreErrorKind::QueueFull`]. Completions and releases fail at twice as many, so that
+/// what was handled is not handled again when there is too much to do. A call waits for other processes
+/// that hold the database's lock, at most for about 10 s, after which it fails with
+/// [`StoreErrorKind::TimedOut`]; and for the work of each [`transaction`](Self::transaction) before it. A
 /// call whose future is dropped after its first poll takes place all the same. Clones share the
 /// thread. When the last is dropped, that waits until what was accepted is done and the database is
 /// closed.
@@ -76,6 +78,10 @@ use file::File;
 /// of your own, and the statements [`CLAIM_SQL`](Self::CLAIM_SQL) and [`COMPLETE_SQL`](Self::COMPLETE_SQL) in
 /// those of other crates. After the commit of such a transaction, call [`Claim::mark_completed`], so that
 /// [`Receiver`](crate::Receiver) does not complete the claim again.
+///
+/// The store's own claims, completions and releases remove the rows that need no longer be remembered. An
+/// application that uses nothing but transactions of its own deletes those whose `forget_at`, in Unix
+/// milliseconds, has passed.
 #[derive(Clone)]
 pub struct SqliteStore {
     shared: Arc<Shared>,
@@ -117,7 +123,7 @@ impl SqliteStore {
     /// ```sql
     #[doc = claim_sql!()]
     /// ```
-    pub const CLAIM_SQL: &'static str = sql::CLAIM;
+    pub const CLAIM_SQL: &'static str = claim_sql!();
 
     /// The statement of [`complete`](IdempotencyStore::complete), for transactions over other clients of
     /// SQLite.
@@ -129,14 +135,14 @@ impl SqliteStore {
     /// ```sql
     #[doc = complete_sql!()]
     /// ```
-    pub const COMPLETE_SQL: &'static str = sql::COMPLETE;
+    pub const COMPLETE_SQL: &'static str = complete_sql!();
 
     /// The statement that completes a claim on an entry of an inbox, for transactions over other clients of
     /// SQLite.
     ///
     /// Parameters: `?1` the [entry](Claim::entry), `?2` the fencing token. If it changes no row, the lease
     /// was lost: roll back. After the commit, call [`Claim::mark_completed`].
-    pub const REMOVE_SQL: &'static str = inbox::REMOVE;
+    pub const REMOVE_SQL: &'static str = inbox::REMOVE_ANYWHERE;
 
     /// Opens the database in this file, and creates file and table where they are missing. The
     /// folder has to exist, on a local disk: a write-ahead log does not work over a network.
@@ -207,6 +213,12 @@ impl SqliteStore {
     /// Does `work` in a transaction, which is committed if it returns `Ok`. It runs on the store's
     /// thread and may block, but everybody else waits.
     ///
+    /// It must not wait for its own store, whose calls inside it fail with
+    /// [`StoreErrorKind::Configuration`], nor for a task that does, or whose thread may drop the last
+    /// clone: nothing can end such work. Once it is past its [limit](Self::transaction_limit), calls that
+    /// arrive fail with [`StoreErrorKind::TimedOut`], also [`check`](IdempotencyStore::check); those that
+    /// arrived before wait until it returns.
+    ///
     /// Its statements can't end the transaction, attach databases or change the connection; savepoints
     /// and the pragmas of schema migrations, such as `user_version`, are allowed. After the
     /// [limit](Self::transaction_limit) they are interrupted, and nothing is committed.
@@ -254,7 +266,7 @@ impl SqliteStore {
     }
 
     /// [`claim`](IdempotencyStore::claim) as a part of a transaction on the store's database, over any
-    /// connection, by the store's clock. Begin it with
+    /// connection whose main database it is, by the store's clock. Begin it with
     /// [`Immediate`](rusqlite::TransactionBehavior::Immediate): it then can't fail because another
     /// connection has written since it began.
     ///
@@ -271,7 +283,8 @@ impl SqliteStore {
     }
 
     /// [`complete`](IdempotencyStore::complete) as a part of a transaction on the store's database, over
-    /// any connection, by the store's clock and for the claim's [`retention`](Claim::retention). After
+    /// any connection whose main database it is, by the store's clock and for the claim's
+    /// [`retention`](Claim::retention). After
     /// the commit, call [`Claim::mark_completed`], so that [`Receiver`](crate::Receiver) does not
     /// complete it again.
     ///
@@ -292,13 +305,22 @@ impl SqliteStore {
         &self,
         apply: impl FnMut(&Ledger<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> StoreFuture<'_, T> {
+        self.operate_within(CAPACITY, apply)
+    }
+
+    fn operate_within<T: Send + 'static>(
+        &self,
+        capacity: usize,
+        apply: impl FnMut(&Ledger<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> StoreFuture<'_, T> {
         Box::pin(async move {
             let (reply, answer) = promise();
-            self.shared.queue.operation(Box::new(Queued {
+            let operation = Queued {
                 apply,
                 value: None,
                 reply,
-            }))?;
+            };
+            self.shared.queue.operation(Box::new(operation), capacity)?;
             answer.await.unwrap_or_else(|| Err(ended()))
         })
     }
@@ -328,12 +350,16 @@ impl IdempotencyStore for SqliteStore {
 
     fn complete<'a>(&'a self, claim: &'a Claim, retention: Duration) -> StoreFuture<'a, bool> {
         let (claim, clock) = (claim.clone(), self.clock.clone());
-        self.operate(move |ledger| ledger::complete(ledger.connection, &clock, &claim, retention))
+        self.operate_within(LAST_CAPACITY, move |ledger| {
+            ledger::complete(ledger.connection, &clock, &claim, retention)
+        })
     }
 
     fn release<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, ()> {
         let claim = claim.clone();
-        self.operate(move |ledger| ledger::release(ledger.connection, &claim))
+        self.operate_within(LAST_CAPACITY, move |ledger| {
+            ledger::release(ledger.connection, &claim)
+        })
     }
 
     /// Also fails if the file was deleted or replaced, if the table is missing, and if another process
@@ -374,7 +400,7 @@ where
 
 /// By its kind: [`TimedOut`](StoreErrorKind::TimedOut) where another process holds a lock or a
 /// statement was interrupted, [`Configuration`](StoreErrorKind::Configuration) where the file can't be
-/// opened or written, or is no database.
+/// written or is no database.
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         let kind = match error.sqlite_error_code() {
@@ -383,12 +409,9 @@ impl From<rusqlite::Error> for StoreError {
                 | ErrorCode::DatabaseLocked
                 | ErrorCode::OperationInterrupted,
             ) => StoreErrorKind::TimedOut,
-            Some(
-                ErrorCode::CannotOpen
-                | ErrorCode::NotADatabase
-                | ErrorCode::PermissionDenied
-                | ErrorCode::ReadOnly,
-            ) => StoreErrorKind::Configuration,
+            Some(ErrorCode::NotADatabase | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
+                StoreErrorKind::Configuration
+            }
             _ => StoreErrorKind::Unavailable,
         };
         Self::with_source(kind, error)

@@ -1,7 +1,8 @@
 //! The promises of operations on SQLite that share a commit.
 
 use std::{
-    sync::mpsc,
+    sync::{Arc, mpsc},
+    task::{Context, Wake, Waker},
     thread,
     time::{Duration, Instant},
 };
@@ -242,4 +243,27 @@ fn a_database_that_another_keeps_locked_times_out_and_comes_back() {
         let outcome = block_on(store.claim(key, LEASE)).unwrap();
         assert!(matches!(outcome, ClaimOutcome::New(_)), "{outcome:?}");
     }
+}
+
+#[test]
+fn a_waker_that_panics_costs_its_caller_alone() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("in a waker");
+        }
+    }
+    let file = File(temporary_path());
+    let store = SqliteStore::open(&file.0).unwrap();
+    let occupied = occupy(&store);
+    let waker = Waker::from(Arc::new(Panics));
+    let mut claiming = store.claim("a", LEASE);
+    let polled = claiming.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    let mut beside = store.claim("b", LEASE);
+    assert!(begin(&mut beside).is_pending());
+    drop(occupied);
+    let outcome = block_on(beside).unwrap();
+    assert!(matches!(outcome, ClaimOutcome::New(_)), "{outcome:?}");
+    block_on(store.check()).unwrap();
 }

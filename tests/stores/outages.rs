@@ -8,7 +8,7 @@ use std::{
 use gemini_webhooks::{
     Receiver,
     receiver::Received,
-    store::{ClaimOutcome, IdempotencyStore, PostgresStore, RedisStore},
+    store::{ClaimOutcome, IdempotencyStore, PostgresStore, RedisStore, StoreErrorKind},
 };
 
 use crate::{
@@ -166,6 +166,86 @@ async fn a_server_that_never_answers_is_away() {
     silent.abort();
 }
 
+/// Its place in the pool becomes free late: that is not the time to begin another 5 s.
+#[tokio::test]
+async fn a_connection_takes_5_s_in_all() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let store = PostgresStore::connect(&format!("postgres://a@127.0.0.1:{port}/b")).unwrap();
+    let others: Vec<_> = (0..16)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.check().await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let asked = Instant::now();
+    let error = store.check().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::TimedOut);
+    assert!(
+        asked.elapsed() < Duration::from_secs(7),
+        "{:?}",
+        asked.elapsed()
+    );
+    for other in others {
+        other.await.unwrap().unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn a_check_finds_a_redis_that_refuses_to_write() {
+    let Some(server) = Server::redis(false) else {
+        return;
+    };
+    let url = format!("redis://127.0.0.1:{}/", server.port);
+    let mut admin = redis_connection(&url).await;
+    let store = RedisStore::connect(&url).unwrap();
+    store.check().await.unwrap();
+    let mut command = redis::cmd("ACL");
+    command.arg(&["SETUSER", "reader", "on", ">a", "~*", "+@read", "+ping"]);
+    command.exec_async(&mut admin).await.unwrap();
+    let reader = url.replacen("redis://", "redis://reader:a@", 1);
+    let reader = RedisStore::connect(&reader).unwrap();
+    let error = reader.check().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Configuration, "{error:?}");
+    // A replica, of a server that is not there.
+    let mut command = redis::cmd("REPLICAOF");
+    command.arg("127.0.0.1").arg(1);
+    command.exec_async(&mut admin).await.unwrap();
+    let error = chain(&store.check().await.unwrap_err()).to_lowercase();
+    assert!(
+        error.contains("readonly") || error.contains("read only"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_check_finds_a_postgresql_that_refuses_to_write() {
+    let Some(fixture) = Fixture::postgres().await else {
+        return;
+    };
+    let Place::Postgres(url) = &fixture.place else {
+        unreachable!()
+    };
+    fixture.store.check().await.unwrap();
+    let store = format!("{url}%20-cdefault_transaction_read_only=on");
+    let store = PostgresStore::connect(&store).unwrap();
+    let error = chain(&store.check().await.unwrap_err());
+    assert!(error.contains("read-only transaction"), "{error}");
+    let keys: Vec<_> = (0..64).map(|number| format!("key{number}")).collect();
+    let lease = Duration::from_secs(60);
+    let claims = keys.iter().map(|key| store.claim(key, lease));
+    for claim in futures_util::future::join_all(claims).await {
+        assert_eq!(claim.unwrap_err().kind(), StoreErrorKind::Unavailable);
+    }
+
+    let admin = crate::fixture::client(url).await;
+    let rename = "ALTER TABLE gemini_webhook_deliveries RENAME forget_at TO forget_on";
+    admin.batch_execute(rename).await.unwrap();
+    let error = fixture.store.check().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Configuration, "{error:?}");
+}
+
 #[tokio::test]
 async fn errors_say_what_is_wrong_and_show_no_password() {
     let nowhere = {
@@ -218,6 +298,10 @@ async fn postgresql_needs_the_right_to_create_its_table_only_where_there_is_none
     assert!(error.contains("permission denied for schema"), "{error}");
 
     drop(fixture.store.claim("b", lease).await.unwrap());
+    let grant = format!("GRANT SELECT ON gemini_webhook_deliveries TO {role}");
+    admin.batch_execute(&grant).await.unwrap();
+    let error = store.check().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Configuration, "{error:?}");
     let grant = format!("GRANT ALL ON gemini_webhook_deliveries TO {role}");
     admin.batch_execute(&grant).await.unwrap();
     let outcome = store.claim("a", lease).await.unwrap();

@@ -17,7 +17,10 @@ use gemini_webhooks::{
     },
 };
 
-use crate::fixture::{Fixture, Place, client};
+use crate::{
+    block_on::block_on,
+    fixture::{Fixture, Place, client},
+};
 
 const LEASE: Duration = Duration::from_secs(60);
 /// More than there are connections, so that some share a statement.
@@ -614,6 +617,288 @@ async fn a_connection_whose_caller_has_gone_is_not_used_again() {
     setting.client.batch_execute("ROLLBACK").await.unwrap();
 }
 
+/// Otherwise it would keep its place at the server until the lock is free.
+#[tokio::test]
+async fn a_statement_whose_caller_has_gone_is_cancelled() {
+    let Some(setting) = Setting::new().await else {
+        return;
+    };
+    let claim = setting.claim("locked").await;
+    let url = format!("{}&application_name=gone", setting.url);
+    let manager = deadpool_postgres::Manager::new(
+        url.parse().unwrap(),
+        deadpool_postgres::tokio_postgres::NoTls,
+    );
+    let pool = deadpool_postgres::Pool::builder(manager).build().unwrap();
+    let store = PostgresStore::new(pool);
+    store.check().await.unwrap();
+    let transaction = store.begin(&claim).await.unwrap();
+    let lock = "BEGIN; SELECT FROM gemini_webhook_deliveries FOR UPDATE";
+    let other = client(&setting.url).await;
+    other.batch_execute(lock).await.unwrap();
+    let count = "SELECT count(*) FROM pg_stat_activity
+        WHERE application_name = 'gone' AND wait_event_type = 'Lock'";
+    let waiting = async |expected| {
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while setting.count(count).await != expected {
+            assert!(Instant::now() < deadline, "not {expected} wait");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let single = async {
+        drop(store.complete(&claim, LEASE).await);
+    };
+    let of_a_transaction = async {
+        let lock = "SELECT FROM gemini_webhook_deliveries FOR UPDATE";
+        drop(transaction.client().batch_execute(lock).await);
+    };
+    let both = futures_util::future::join(single, of_a_transaction);
+    tokio::select! {
+        _ = both => unreachable!("the row is locked"),
+        () = waiting(2) => {}
+    }
+    drop(transaction);
+    waiting(0).await;
+}
+
+#[tokio::test]
+async fn the_server_limits_a_statement_unless_the_address_does() {
+    let Some(setting) = Setting::new().await else {
+        return;
+    };
+    let bare = setting.url.split_once('?').unwrap().0;
+    for (url, expected) in [
+        (setting.url.clone(), "4s"),
+        (format!("{}%20-cstatement_timeout%3D9s", setting.url), "9s"),
+        (bare.to_owned(), "4s"),
+        (format!("{bare}?options="), "0"),
+    ] {
+        let store = PostgresStore::connect(&url).unwrap();
+        let client = store.pool().get().await.unwrap();
+        let row = client.query_one("SHOW statement_timeout", &[]).await;
+        assert_eq!(row.unwrap().get::<_, &str>(0), expected, "{url}");
+        if url.contains("search_path") {
+            let row = client.query_one("SHOW search_path", &[]).await.unwrap();
+            assert!(url.contains(row.get::<_, &str>(0)), "{url}");
+        }
+    }
+}
+
+#[test]
+fn outside_a_runtime_calls_fail_and_nothing_is_lost() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let Some(setting) = runtime.block_on(Setting::new()) else {
+        return;
+    };
+    let claim = runtime.block_on(setting.claim("a"));
+    // More than there are slots.
+    for _ in 0..20 {
+        let claimed = block_on(setting.store.claim("b", LEASE)).map(drop);
+        let completed = block_on(setting.store.complete(&claim, LEASE)).map(drop);
+        let checked = block_on(setting.store.check());
+        let begun = block_on(setting.store.begin(&claim)).map(drop);
+        for error in [claimed, completed, checked, begun] {
+            assert_eq!(error.unwrap_err().kind(), StoreErrorKind::Configuration);
+        }
+    }
+    let begun = Instant::now();
+    drop(runtime.block_on(setting.claim("b")));
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn claims_of_a_key_with_two_leases_are_not_one() {
+    let Some(setting) = Setting::new().await else {
+        return;
+    };
+    let lock = "BEGIN; LOCK TABLE gemini_webhook_deliveries IN EXCLUSIVE MODE";
+    setting.client.batch_execute(lock).await.unwrap();
+    let keys = keys(CALLERS);
+    let others = join_all(keys.iter().map(|key| setting.store.claim(key, LEASE)));
+    // Its caller goes away when the batch has begun.
+    let short = async {
+        let claim = setting.store.claim("a", Duration::from_secs(2));
+        let gone = tokio::time::timeout(Duration::from_millis(700), claim).await;
+        assert!(gone.is_err(), "the table is locked");
+        setting.client.batch_execute("ROLLBACK").await.unwrap();
+    };
+    let long = setting.store.claim("a", LEASE);
+    let (others, (), long) = futures_util::future::join3(others, short, long).await;
+    others.into_iter().map(new).for_each(drop);
+    match long.unwrap() {
+        ClaimOutcome::New(_) => {
+            let held = "SELECT extract(epoch FROM held_until - now())::bigint
+                FROM gemini_webhook_deliveries WHERE key = 'a'";
+            assert!(setting.count(held).await > 2);
+        }
+        outcome => assert!(is_in_flight(&Ok(outcome))),
+    }
+}
+
+#[tokio::test]
+async fn claims_whose_callers_have_all_gone_are_released() {
+    let Some(setting) = Setting::new().await else {
+        return;
+    };
+    let lock = "BEGIN; LOCK TABLE gemini_webhook_deliveries IN EXCLUSIVE MODE";
+    setting.client.batch_execute(lock).await.unwrap();
+    let keys = keys(CALLERS);
+    let claims = join_all(keys.iter().map(|key| setting.store.claim(key, LEASE)));
+    // Longer than a statement is waited for before the next begins.
+    let gone = tokio::time::timeout(Duration::from_millis(700), claims).await;
+    assert!(gone.is_err(), "the table is locked");
+    setting.client.batch_execute("ROLLBACK").await.unwrap();
+    let other = PostgresStore::connect(&setting.url).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    for key in &keys {
+        while !matches!(other.claim(key, LEASE).await, Ok(ClaimOutcome::New(_))) {
+            assert!(Instant::now() < deadline, "{key} is held");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_takes_completions() {
+    let Some(setting) = Setting::new().await else {
+        return;
+    };
+    let claim = setting.claim("claimed").await;
+    let lock = "BEGIN; LOCK TABLE gemini_webhook_deliveries IN EXCLUSIVE MODE";
+    setting.client.batch_execute(lock).await.unwrap();
+    let keys = keys(9000);
+    let claims = join_all(keys.iter().map(|key| setting.store.claim(key, LEASE)));
+    let completes = async {
+        let full = setting.store.claim("another", LEASE).await.unwrap_err();
+        assert_eq!(full.kind(), StoreErrorKind::QueueFull);
+        let unlock = setting.client.batch_execute("ROLLBACK");
+        let completed = setting.store.complete(&claim, LEASE);
+        let (completed, unlocked) = futures_util::future::join(completed, unlock).await;
+        unlocked.unwrap();
+        assert!(completed.unwrap());
+    };
+    let (_, ()) = futures_util::future::join(claims, completes).await;
+}
+
+#[tokio::test]
+async fn a_locked_row_does_not_split_its_batch_into_single_statements() {
+    let Some(mut setting) = Setting::new().await else {
+        return;
+    };
+    setting.count_statements().await;
+    let transaction = setting.client.transaction().await.unwrap();
+    drop(new(
+        PostgresStore::claim_in(&transaction, "key200", LEASE).await
+    ));
+    let keys = keys(256);
+    let claims = join_all(keys.iter().map(|key| setting.store.claim(key, LEASE)));
+    let unlock = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        transaction.commit().await.unwrap();
+    };
+    let (claims, ()) = futures_util::future::join(claims, unlock).await;
+    let new = claims
+        .iter()
+        .filter(|claim| matches!(claim, Ok(ClaimOutcome::New(_))));
+    assert_eq!(new.count(), 255);
+    let statements = setting.count("SELECT last_value FROM statements").await;
+    assert!(statements < 60, "{statements} for 256 operations");
+}
+
+#[tokio::test]
+async fn a_transaction_leaves_nothing_in_its_session() {
+    let Some(setting) = Setting::new().await else {
+        return;
+    };
+    let path = "SELECT current_setting('search_path')";
+    let before = setting.client.query_one(path, &[]).await.unwrap();
+    let (before, elsewhere) = (before.get::<_, &str>(0), "pg_catalog");
+    for (number, rolls_back) in [false, true].into_iter().enumerate() {
+        let claim = setting.claim(&number.to_string()).await;
+        let transaction = setting.store.begin(&claim).await.unwrap();
+        let left = "SET statement_timeout = '1h'; CREATE TEMP TABLE temporary (id text);
+            SELECT pg_advisory_lock(5); DECLARE held CURSOR WITH HOLD FOR SELECT 1;";
+        transaction.client().batch_execute(left).await.unwrap();
+        if rolls_back {
+            transaction.rollback().await.unwrap();
+        } else {
+            let schema = format!("SET search_path = {before}, {elsewhere}; SET ROLE pg_monitor");
+            let work = transaction.client().batch_execute(&schema).await;
+            work.unwrap();
+            // As a handler would that needs it for some statements.
+            transaction
+                .client()
+                .batch_execute("RESET ROLE")
+                .await
+                .unwrap();
+            transaction.complete().await.unwrap();
+        }
+        // More than there are connections for transactions.
+        for _ in 0..20 {
+            let transaction = setting.store.begin(&claim).await.unwrap();
+            let state = "SELECT current_setting('search_path') || current_user,
+                (SELECT count(*) FROM pg_cursors WHERE name = 'held')
+                + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 5
+                    AND pid = pg_backend_pid())
+                + (SELECT count(*) FROM pg_class WHERE oid = to_regclass('pg_temp.temporary'))";
+            let row = transaction.client().query_one(state, &[]).await.unwrap();
+            assert_eq!(row.get::<_, &str>(0), format!("{before}postgres"));
+            assert_eq!(row.get::<_, i64>(1), 0);
+            transaction.rollback().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_completes_its_claim_in_the_table_of_the_store_alone() {
+    let Some(setting) = Setting::new().await else {
+        return;
+    };
+    let schema = setting
+        .client
+        .query_one("SELECT current_schema() || '_tenant'", &[]);
+    let schema: String = schema.await.unwrap().get(0);
+    let table = format!(
+        "CREATE SCHEMA {schema};
+        CREATE TABLE {schema}.gemini_webhook_deliveries (LIKE gemini_webhook_deliveries INCLUDING ALL)"
+    );
+    setting.client.batch_execute(&table).await.unwrap();
+    let claim = setting.claim("a").await;
+    let transaction = setting.store.begin(&claim).await.unwrap();
+    let path = format!("SET LOCAL search_path = {schema}");
+    transaction.client().batch_execute(&path).await.unwrap();
+    let error = transaction.complete().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Configuration);
+    assert!(is_in_flight(&setting.store.claim("a", LEASE).await));
+}
+
+#[tokio::test]
+async fn a_rollback_after_a_stray_commit_fails() {
+    let Some(setting) = Setting::new().await else {
+        return;
+    };
+    let claim = setting.claim("a").await;
+    for (stray, expected) in [
+        ("SELECT 1", true),
+        ("SELECT 1/0", true),
+        ("COMMIT", false),
+        ("COMMIT; BEGIN", false),
+    ] {
+        let transaction = setting.store.begin(&claim).await.unwrap();
+        insert(transaction.client()).await;
+        let _ = transaction.client().batch_execute(stray).await;
+        let rolled_back = transaction.rollback().await;
+        let kind = rolled_back.map_err(|error| error.kind());
+        let expected = if expected {
+            Ok(())
+        } else {
+            Err(StoreErrorKind::Configuration)
+        };
+        assert_eq!(kind, expected, "{stray}");
+    }
+    assert_eq!(setting.effects().await, 2);
+}
+
 #[tokio::test]
 async fn after_a_lost_lease_nothing_is_committed() {
     let Some(setting) = Setting::new().await else {
@@ -751,6 +1036,9 @@ async fn errors_of_postgresql_are_told_apart() {
         let error = store.check().await.unwrap_err();
         assert_eq!(error.kind(), expected, "{error:?}");
     }
+    let nowhere = PostgresStore::connect("postgres:///a").unwrap();
+    let error = nowhere.check().await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Configuration, "{error:?}");
     for url in [
         "nonsense",
         "postgres://localhost:99999999/a",

@@ -11,9 +11,10 @@ use std::{
 use gemini_webhooks::{
     PerRequest, Receiver, Verifier,
     keys::{KeySet, RefreshedKeys, SharedKeySet},
-    receiver::{Outcome, Received, Reply},
+    receiver::{HandlerError, Outcome, Received, Reply},
     store::{
-        Claim, ClaimOutcome, IdempotencyStore, MemoryStore, PostgresStore, SqliteStore, StoreFuture,
+        Claim, ClaimOutcome, IdempotencyStore, MemoryStore, PostgresStore, SqliteStore, StoreError,
+        StoreErrorKind, StoreFuture,
     },
     testing::{Clock, SignedDelivery, Signer, SigningKeys, sample},
 };
@@ -222,6 +223,28 @@ async fn a_slow_handler_can_not_complete_after_another_has_claimed() {
         assert!(reply.retry_after.is_some());
         let reply = handle(&receiver, &sent, &count).await;
         assert_eq!(answer(&reply), DUPLICATE, "{}", fixture.name);
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_loses_another_claim_gives_its_own_up() {
+    for fixture in Fixture::all().await {
+        let (receiver, count) = (fixture.receiver(), AtomicU32::new(0));
+        let sent = fixture.signed("msg_1");
+        for wrapped in [false, true] {
+            let failing = async |_: Received<'_>| {
+                let error = StoreError::from(StoreErrorKind::LeaseLost);
+                Err::<(), HandlerError>(if wrapped {
+                    std::io::Error::other(error).into()
+                } else {
+                    error.into()
+                })
+            };
+            let reply = receiver.handle(&sent, &sent.body, failing).await;
+            assert_eq!(answer(&reply), (409, "lease_lost"), "{}", fixture.name);
+        }
+        let reply = handle(&receiver, &sent, &count).await;
+        assert_eq!(answer(&reply), PROCESSED, "{}", fixture.name);
     }
 }
 

@@ -16,7 +16,7 @@ use std::{
 
 /// A server of this process's own: it ends, and its folder goes, with the process or with this.
 pub(crate) struct Server {
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// What is run in a shell, in the folder.
     command: Vec<String>,
     user: Option<(u32, u32)>,

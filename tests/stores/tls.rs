@@ -157,6 +157,41 @@ async fn postgresql_over_tls() {
 }
 
 #[tokio::test]
+async fn postgresql_without_the_name_of_a_host() {
+    let authority = Authority::new();
+    let address = |parameters: &mut CertificateParams| {
+        let address = Ipv4Addr::LOCALHOST.into();
+        parameters.subject_alt_names = vec![rcgen::SanType::IpAddress(address)];
+    };
+    let Some(server) = postgres(&authority.issue(address)) else {
+        return;
+    };
+    let roots = Pem::new(&authority.certificate);
+    let socket = format!("host={}", server.folder.display());
+    let verified = format!(
+        "hostaddr=127.0.0.1&sslmode=verify-full&sslrootcert={}",
+        roots.0.display()
+    );
+    for (query, is_encrypted) in [
+        (&*socket, false),
+        (&format!("{socket}&sslmode=disable"), false),
+        ("hostaddr=127.0.0.1", true),
+        ("hostaddr=127.0.0.1&sslmode=disable", false),
+        (&verified, true),
+    ] {
+        let url = format!("postgres://postgres@/postgres?port={}&{query}", server.port);
+        let store = PostgresStore::connect(&url).unwrap();
+        check(&store)
+            .await
+            .unwrap_or_else(|error| panic!("{url}: {}", chain(&error)));
+        let client = store.pool().get().await.unwrap();
+        let ssl = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+        let row = client.query_one(ssl, &[]).await.unwrap();
+        assert_eq!(row.get::<_, bool>(0), is_encrypted, "{url}");
+    }
+}
+
+#[tokio::test]
 async fn postgresql_with_an_expired_certificate_or_without_tls_is_refused() {
     let authority = Authority::new();
     let roots = Pem::new(&authority.certificate);

@@ -1,7 +1,12 @@
 //! A user's transactions on the database of an SQLite store.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    pin::pin,
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    task::Poll,
     thread,
     time::{Duration, Instant},
 };
@@ -448,4 +453,131 @@ async fn a_full_queue_answers_503_and_to_wait() {
     let handler = async |_: Received<'_>| Ok::<_, String>(());
     let reply = receiver.handle(&sent, &sent.body, handler).await;
     assert_eq!((reply.status, reply.outcome.code()), (200, "processed"));
+}
+
+#[test]
+fn work_that_waits_for_its_own_store_is_refused() {
+    let (store, file, _) = open();
+    let held = claim(&store, "held");
+    let clone = store.clone();
+    let work = move |transaction: &Transaction<'_>| {
+        // Pending, they would be for ever.
+        let refused = [
+            begin(&mut clone.claim("a", LEASE)).map_ok(drop),
+            begin(&mut clone.complete(&held, DAY)).map_ok(drop),
+            begin(&mut clone.check()),
+            begin(&mut pin!(clone.transaction(|_| Ok::<_, StoreError>(())))),
+        ];
+        record(transaction, "outer")?;
+        Ok::<_, StoreError>(refused)
+    };
+    for refused in block_on(store.transaction(work)).unwrap() {
+        let Poll::Ready(Err(error)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(error.kind(), StoreErrorKind::Configuration);
+        assert!(chain(&error).contains("its own store"), "{}", chain(&error));
+    }
+    assert_eq!(effects(&file), ["outer"]);
+    drop(claim(&store, "a"));
+}
+
+#[test]
+fn once_work_is_past_its_limit_calls_are_refused_until_it_returns() {
+    let (store, _file, clock) = open();
+    let held = claim(&store, "held");
+    let (end, ended) = mpsc::channel::<()>();
+    let (at_work, is_at_work) = mpsc::channel();
+    let mut working = Box::pin(store.transaction(move |_| {
+        at_work.send(()).unwrap();
+        let _ = ended.recv();
+        Ok::<_, StoreError>(())
+    }));
+    assert!(begin(&mut working).is_pending());
+    is_at_work.recv().unwrap();
+    let mut before = store.claim("before", LEASE);
+    assert!(begin(&mut before).is_pending());
+    clock.advance(SqliteStore::DEFAULT_TRANSACTION_LIMIT);
+    for refused in [
+        begin(&mut store.check()),
+        begin(&mut store.claim("after", LEASE)).map_ok(drop),
+        begin(&mut store.complete(&held, DAY)).map_ok(drop),
+    ] {
+        let Poll::Ready(Err(error)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(error.kind(), StoreErrorKind::TimedOut, "{}", chain(&error));
+        assert!(chain(&error).contains("limit"), "{}", chain(&error));
+    }
+    drop(end);
+    let error = block_on(working).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::TimedOut, "{}", chain(&error));
+    drop(block_on(before).unwrap());
+    block_on(store.check()).unwrap();
+    assert!(block_on(store.complete(&held, DAY)).unwrap());
+}
+
+#[test]
+fn a_full_queue_has_room_for_the_end_of_claims() {
+    let (store, _file, _) = open();
+    let [completed, released] = ["completed", "released"].map(|key| claim(&store, key));
+    let occupied = occupy(&store);
+    let keys: Vec<_> = (0..4096).map(|number| format!("key{number}")).collect();
+    for key in &keys {
+        assert!(begin(&mut store.claim(key, LEASE)).is_pending());
+    }
+    let is_full = |refused: Poll<Result<(), StoreError>>| match refused {
+        Poll::Ready(Err(error)) => error.kind() == StoreErrorKind::QueueFull,
+        _ => false,
+    };
+    assert!(is_full(begin(&mut store.claim("a", LEASE)).map_ok(drop)));
+    assert!(is_full(begin(&mut store.check())));
+    let mut completing = store.complete(&completed, DAY);
+    assert!(begin(&mut completing).is_pending());
+    for _ in 1..4096 {
+        assert!(begin(&mut store.release(&released)).is_pending());
+    }
+    assert!(is_full(begin(&mut store.release(&released))));
+    drop(occupied);
+    assert!(block_on(completing).unwrap());
+    let outcome = block_on(store.claim("completed", LEASE)).unwrap();
+    assert_eq!(outcome, ClaimOutcome::Done);
+    drop(claim(&store, "released"));
+}
+
+#[test]
+fn a_temporary_table_of_the_same_name_is_not_taken_for_the_stores() {
+    let (store, file, _) = open();
+    let hide = |transaction: &Transaction<'_>| {
+        transaction.execute_batch(
+            "CREATE TEMPORARY TABLE gemini_webhook_deliveries AS
+                SELECT * FROM gemini_webhook_deliveries WHERE false;
+            CREATE UNIQUE INDEX temp.hidden ON gemini_webhook_deliveries (key)",
+        )?;
+        Ok::<_, StoreError>(())
+    };
+    block_on(store.transaction(hide)).unwrap();
+    let claim = claim(&store, "a");
+    let work = |transaction: &Transaction<'_>| record(transaction, "a");
+    block_on(store.complete_with(&claim, work)).unwrap();
+    let other = SqliteStore::open(&file.0).unwrap();
+    let outcome = block_on(other.claim("a", LEASE)).unwrap();
+    assert_eq!(outcome, ClaimOutcome::Done);
+}
+
+#[test]
+fn a_time_to_wait_that_work_has_set_ends_with_it() {
+    let (store, file, _) = open();
+    let impatient = |transaction: &Transaction<'_>| {
+        transaction.busy_timeout(Duration::ZERO)?;
+        Ok::<_, StoreError>(())
+    };
+    block_on(store.transaction(impatient)).unwrap();
+    let other = Connection::open(&file.0).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut waiting = store.claim("a", LEASE);
+    assert!(begin(&mut waiting).is_pending());
+    thread::sleep(Duration::from_millis(100));
+    other.execute_batch("COMMIT").unwrap();
+    drop(block_on(waiting).unwrap());
 }

@@ -174,7 +174,7 @@ impl Ledger {
         self.inbox.forget(now);
         let mut held = Vec::with_capacity(round.changes.len());
         for change in round.changes {
-            held.push(self.change(&clock, round.lease, change));
+            held.push(Some(self.change(&clock, round.lease, change)));
         }
         let due: Vec<i64> = self
             .due(&round.namespace)

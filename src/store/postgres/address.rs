@@ -1,6 +1,6 @@
 //! The address of a database: what `tokio-postgres` reads, and the parameters of TLS that it does not.
 
-use std::str::FromStr as _;
+use std::{str::FromStr as _, time::Duration};
 
 use tokio_postgres::{
     Config,
@@ -9,6 +9,10 @@ use tokio_postgres::{
 
 use super::pool::PATIENCE;
 use crate::{encoding::percent_decode, store::StoreError};
+
+/// Ends a statement whose client does not wait for it any more, within [`PATIENCE`]: one that waits for
+/// a lock would not notice that its client has gone, and keep its connection.
+const LIMIT: &str = "-c statement_timeout=4s";
 
 /// An address, and how the certificate of its server is verified.
 pub(super) struct Address {
@@ -34,6 +38,7 @@ impl Address {
     /// know.
     pub(super) fn parse(text: &str) -> Result<Self, StoreError> {
         let (mut verify, mut roots, mut mode) = (Verify::Nothing, None, None);
+        let mut is_limited = text.contains("statement_timeout");
         let (address, query) = match text.split_once('?') {
             Some((address, query)) if text.contains("://") => (address, query),
             _ => (text, ""),
@@ -49,6 +54,8 @@ impl Address {
                         "client certificates need a pool of the caller's own",
                     ));
                 }
+                // A pooler in between may refuse them.
+                "options" if value.is_empty() => is_limited = true,
                 _ => kept.push(pair),
             }
         }
@@ -80,6 +87,10 @@ impl Address {
         }
         if verify != Verify::Nothing {
             config.ssl_mode(SslMode::Require);
+        } else if roots.is_some() {
+            return Err(StoreError::refused(
+                "sslrootcert needs the sslmode require, verify-ca or verify-full",
+            ));
         }
         if config.get_channel_binding() == ChannelBinding::Require {
             return Err(StoreError::refused(
@@ -88,6 +99,24 @@ impl Address {
         }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(PATIENCE);
+        }
+        // A firewall may forget a connection that is idle for some minutes, and tell nobody.
+        if !text.contains("keepalives_idle") {
+            config.keepalives_idle(Duration::from_secs(60));
+        }
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(PATIENCE);
+        }
+        if !is_limited {
+            let options = config.get_options().unwrap_or_default();
+            let options = format!("{options} {LIMIT}");
+            config.options(options.trim_start());
+        }
+        // The client needs a name for TLS, as which libpq too takes the address.
+        if config.get_hosts().is_empty() {
+            for address in config.get_hostaddrs().to_vec() {
+                config.host(address.to_string().as_str());
+            }
         }
         Ok(Self {
             config,
@@ -169,6 +198,20 @@ mod tests {
     }
 
     #[test]
+    fn connections_are_kept_alive_and_given_up_unless_the_address_says_otherwise() {
+        for (query, idle, patience) in [
+            ("", 60, 5),
+            ("?keepalives_idle=7200&tcp_user_timeout=9", 7200, 9),
+        ] {
+            let address = Address::parse(&format!("postgres://a@localhost/b{query}"));
+            let config = address.unwrap().config;
+            assert_eq!(config.get_keepalives_idle(), Duration::from_secs(idle));
+            let found = config.get_tcp_user_timeout();
+            assert_eq!(found, Some(&Duration::from_secs(patience)), "{query}");
+        }
+    }
+
+    #[test]
     fn an_address_that_cannot_be_used_is_refused_without_its_password() {
         for query in [
             "?sslmode=full",
@@ -176,6 +219,9 @@ mod tests {
             "?sslcert=a",
             "?sslkey=a",
             "?sslrootcert=%zz",
+            "?sslrootcert=a.pem",
+            "?sslrootcert=a.pem&sslmode=prefer",
+            "?sslrootcert=a.pem&sslmode=disable",
             "?channel_binding=require",
             "?unknown=1",
         ] {

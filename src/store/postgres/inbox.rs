@@ -1,6 +1,10 @@
 //! The entries of inboxes, beside the deliveries.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use deadpool_postgres::ClientWrapper;
 use time::OffsetDateTime;
@@ -82,15 +86,23 @@ const ACCEPT: &str = concat!(
 ///
 /// Of the changes, `$1` are the ids, `$2` the fencing tokens, `$3` the fates, `$4` the seconds of these, `$5`
 /// the causes. `$6` is the namespace, `$7` the most entries to take, `$8` their lease in seconds. Returns a
-/// row for each change whose claim was held (`key` null) and each entry, and one with the seconds until the
-/// next entry is due (`id` null). All parts see the same snapshot, so the next one is looked for among those
-/// that were not due. The token of an entry that is put back changes, so that whoever had the claim has it
-/// no longer.
+/// row for each change that was made (`key` null), each entry, and each renewal that has to wait (`attempts`
+/// zero), and one with the seconds until the next entry is due (`id` null).
+///
+/// All parts see the same snapshot, so the next one is looked for among those that were not due. A renewal
+/// does not wait for the handler's own transaction, in which the entry may be removed: else one handler
+/// would cost the others their leases. The token of an entry that is put back changes, so that whoever had
+/// the claim has it no longer.
 const ROUND: &str = "
     WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
     changes AS MATERIALIZED (
         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::float8[], $5::text[])
             AS change (id, token, fate, seconds, cause)
+    ),
+    free AS MATERIALIZED (
+        SELECT id FROM gemini_webhook_inbox
+        WHERE id = ANY (ARRAY(SELECT id FROM changes WHERE fate = 'renew'))
+        FOR UPDATE SKIP LOCKED
     ),
     removed AS (
         DELETE FROM gemini_webhook_inbox AS entry USING changes AS change
@@ -107,6 +119,7 @@ const ROUND: &str = "
             cause = coalesce(change.cause, entry.cause)
         FROM changes AS change, clock
         WHERE entry.id = change.id AND entry.fencing_token = change.token AND change.fate <> 'remove'
+            AND (change.fate <> 'renew' OR entry.id IN (SELECT id FROM free))
         RETURNING entry.id
     ),
     taken AS (
@@ -132,27 +145,16 @@ const ROUND: &str = "
            NULL::text AS envelope, NULL::bytea AS payload, NULL::float8 AS next
     FROM removed
     UNION ALL SELECT id, NULL, NULL, NULL, NULL, NULL, NULL FROM changed
+    UNION ALL SELECT entry.id, NULL, NULL, 0, NULL, NULL, NULL
+    FROM gemini_webhook_inbox AS entry JOIN changes AS change USING (id)
+    WHERE entry.fencing_token = change.token AND change.fate = 'renew'
+        AND entry.id NOT IN (SELECT id FROM free)
     UNION ALL SELECT id, key, fencing_token, attempts, envelope, payload, NULL FROM taken
     UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, (
         SELECT extract(epoch FROM due_at - now)::float8 FROM gemini_webhook_inbox
         WHERE namespace = $6 AND due_at > (SELECT now FROM clock) ORDER BY due_at LIMIT 1)
     FROM clock
 ";
-
-pub(super) const REMOVE: &str =
-    "DELETE FROM gemini_webhook_inbox WHERE id = $1 AND fencing_token = $2";
-
-/// [`REMOVE`] in the transaction with the id `$3` alone.
-pub(super) const REMOVE_HERE: &str = "
-    WITH here AS MATERIALIZED (
-        SELECT coalesce(txid_current_if_assigned() = $3, false) AS same
-    ),
-    removed AS (
-        DELETE FROM gemini_webhook_inbox
-        WHERE id = $1 AND fencing_token = $2 AND (SELECT same FROM here)
-        RETURNING true
-    )
-    SELECT same, EXISTS (SELECT FROM removed) FROM here";
 
 const STATS: &str = "
     SELECT
@@ -292,7 +294,7 @@ async fn work(client: &ClientWrapper, round: &Round) -> Result<Taken, Error> {
         )
         .await?;
     let mut taken = Taken::default();
-    let mut held = HashSet::new();
+    let mut held = HashMap::new();
     for row in &rows {
         let Some(id) = row.try_get::<_, Option<i64>>(0)? else {
             let next: Option<f64> = row.try_get(6)?;
@@ -300,7 +302,7 @@ async fn work(client: &ClientWrapper, round: &Round) -> Result<Taken, Error> {
             continue;
         };
         match row.try_get::<_, Option<&str>>(1)? {
-            None => drop(held.insert(id)),
+            None => drop(held.insert(id, row.try_get::<_, Option<i32>>(3)?.is_none())),
             Some(key) => taken.entries.push(Entry {
                 claim: Claim::of_entry(id, key, row.try_get(2)?),
                 attempt: u32::try_from(row.try_get::<_, i32>(3)?).unwrap_or_default(),
@@ -309,7 +311,12 @@ async fn work(client: &ClientWrapper, round: &Round) -> Result<Taken, Error> {
             }),
         }
     }
-    taken.held = columns.ids.iter().map(|id| held.contains(id)).collect();
+    let results = columns.ids.iter().map(|id| match held.get(id) {
+        Some(true) => Some(true),
+        Some(false) => None,
+        None => Some(false),
+    });
+    taken.held = results.collect();
     Ok(taken)
 }
 

@@ -6,10 +6,17 @@ use std::{
 };
 
 use deadpool_postgres::{ClientWrapper, Object, Pool};
-use tokio::{sync::Semaphore, time::timeout};
-use tokio_postgres::Error;
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{error::Elapsed, timeout},
+};
+use tokio_postgres::{CancelToken, Error, NoTls};
 
-use super::{queue::Queue, sql::CREATE};
+use super::{
+    queue::Queue,
+    sql::{CREATE, RESET},
+};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// The time that a call waits for a connection, and as long again for its answer.
@@ -46,9 +53,24 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         if let Some(client) = self.0.take() {
+            cancel(client.cancel_token());
             drop(Object::take(client));
         }
     }
+}
+
+/// Asks the server to end the statement of a connection that is about to be closed: one that waits for a
+/// lock would keep its place at the server. The request is of no other use, so that it need not be
+/// encrypted; where the address requires that, the server's own limit ends the statement.
+pub(super) fn cancel(statement: CancelToken) {
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(async move { timeout(PATIENCE, statement.cancel_query(NoTls)).await });
+    }
+}
+
+/// Returns the runtime that a call is made in. Outside one, connections and time limits would panic.
+pub(super) fn runtime() -> Result<Handle, StoreError> {
+    Handle::try_current().map_err(StoreError::refused)
 }
 
 impl Shared {
@@ -68,7 +90,9 @@ impl Shared {
         &self,
         work: impl AsyncFnOnce(&ClientWrapper) -> Result<T, Error>,
     ) -> Result<T, StoreError> {
-        let client = Busy(Some(self.pool.get().await?));
+        runtime()?;
+        let client = timeout(PATIENCE, self.pool.get()).await;
+        let client = Busy(Some(client.map_err(timed_out)??));
         let answer = timeout(PATIENCE, async {
             let Some(client) = &client.0 else {
                 return Err(StoreErrorKind::Unavailable.into());
@@ -76,9 +100,7 @@ impl Shared {
             self.prepare(client).await?;
             Ok::<_, StoreError>(work(client).await?)
         });
-        let Ok(answer) = answer.await else {
-            return Err(StoreErrorKind::TimedOut.into());
-        };
+        let answer = answer.await.map_err(timed_out)?;
         client.give_back();
         answer
     }
@@ -87,28 +109,38 @@ impl Shared {
     pub(super) async fn take<T>(
         &self,
         begin: impl AsyncFnOnce(&ClientWrapper) -> Result<Option<T>, Error>,
-    ) -> Result<(ClientWrapper, T), StoreError> {
-        let idle = self.idle().pop().filter(|client| !client.is_closed());
-        let client = match idle {
-            Some(client) => client,
-            None => Object::take(self.pool.get().await?),
-        };
+    ) -> Result<(ClientWrapper, OwnedSemaphorePermit, T), StoreError> {
+        runtime()?;
+        let connection = timeout(PATIENCE, async {
+            let permit = Arc::clone(&self.transactions).acquire_owned().await;
+            let permit = permit.map_err(StoreError::new)?;
+            let idle = self.idle().pop().filter(|client| !client.is_closed());
+            let client = match idle {
+                Some(client) => client,
+                None => Object::take(self.pool.get().await?),
+            };
+            Ok::<_, StoreError>((client, permit))
+        });
+        let (client, permit) = connection.await.map_err(timed_out)??;
         let answer = timeout(PATIENCE, async {
             self.prepare(&client).await?;
             begin(&client).await
         });
-        match answer.await {
-            Ok(answer) => match answer? {
-                Some(answer) => Ok((client, answer)),
-                None => Err(StoreError::new("an unexpected answer to BEGIN")),
-            },
-            Err(_) => Err(StoreErrorKind::TimedOut.into()),
+        match answer.await.map_err(timed_out)?? {
+            Some(answer) => Ok((client, permit, answer)),
+            None => Err(StoreError::new("an unexpected answer to BEGIN")),
         }
     }
 
-    /// Keeps a connection for the next transaction.
-    pub(super) fn keep(&self, client: ClientWrapper) {
-        self.idle().push(client);
+    /// Keeps a connection for the next transaction, without anything that this one has left in its
+    /// session.
+    pub(super) fn keep(self: Arc<Self>, client: ClientWrapper, permit: OwnedSemaphorePermit) {
+        tokio::spawn(async move {
+            if let Ok(Ok(())) = timeout(PATIENCE, client.batch_execute(RESET)).await {
+                self.idle().push(client);
+            }
+            drop(permit);
+        });
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<ClientWrapper>> {
@@ -128,4 +160,8 @@ impl Shared {
         let _ = self.ready.set(());
         Ok(())
     }
+}
+
+pub(super) fn timed_out(_: Elapsed) -> StoreError {
+    StoreErrorKind::TimedOut.into()
 }

@@ -23,11 +23,11 @@ use tokio::{
 
 use super::{
     failure::{is_refusal, kind},
-    pool::{CONNECTIONS, PATIENCE, Shared},
+    pool::{CONNECTIONS, PATIENCE, Shared, runtime},
     statements::{Answer, Request, batch, single},
 };
 use crate::{
-    boxed::BoxError,
+    boxed::{BoxError, BoxFuture},
     clock::Clock,
     inbox::Acceptance,
     store::{ClaimOutcome, StoreError, StoreErrorKind},
@@ -35,6 +35,8 @@ use crate::{
 
 /// The most rows of a batch.
 const LARGEST_BATCH: usize = 256;
+/// The payloads in a batch have not much more: PostgreSQL takes a message of 1 GiB at most.
+const MOST_BYTES: usize = 4 << 20;
 /// The processor time of a row in a batch, about.
 const PER_ROW: Duration = Duration::from_micros(15);
 /// The time of a sync that makes up for one more statement under way.
@@ -43,7 +45,8 @@ const PER_STATEMENT: Duration = Duration::from_micros(300);
 const LOCKED: Duration = Duration::from_millis(100);
 /// The most batches under way.
 const MOST_BATCHES: usize = 8;
-/// The most operations that wait or are in a batch.
+/// The most operations that wait or are in a batch. Completions and releases may be twice as many: what
+/// was handled would be handled again if they were refused, which feeds an overload.
 const CAPACITY: usize = 8192;
 
 #[derive(Default)]
@@ -107,10 +110,14 @@ impl Queue {
     }
 
     /// Takes a place, and returns the number of the places that are taken.
-    fn place(&self) -> Result<(Place, usize), StoreError> {
+    fn place(&self, request: &Request) -> Result<(Place, usize), StoreError> {
         let place = Place(Arc::clone(&self.taken));
         let taken = self.taken.fetch_add(1, Ordering::Relaxed);
-        if taken >= CAPACITY {
+        let capacity = match request {
+            Request::Claim { .. } | Request::Accept(_) => CAPACITY,
+            Request::Complete { .. } | Request::Release(_) => 2 * CAPACITY,
+        };
+        if taken >= capacity {
             return Err(StoreErrorKind::QueueFull.into());
         }
         Ok((place, taken.saturating_add(1)))
@@ -156,13 +163,21 @@ impl State {
         let mut groups: BTreeMap<Arc<str>, Group> = BTreeMap::new();
         let mut later = Vec::new();
         let mut accepts = None;
+        let mut bytes = 0_usize;
         while groups.len().max(later.len()) < LARGEST_BATCH
+            && bytes < MOST_BYTES
             && let Some(operation) = self.waiting.pop_front()
         {
             if operation.answer.is_closed() && matches!(operation.request, Request::Claim { .. }) {
                 continue;
             }
             let accept = operation.request.entry().is_some();
+            bytes = bytes.saturating_add(
+                operation
+                    .request
+                    .entry()
+                    .map_or(0, |entry| entry.payload.len()),
+            );
             if *accepts.get_or_insert(accept) != accept {
                 later.push(operation);
                 continue;
@@ -287,12 +302,13 @@ impl Shared {
     }
 
     fn turn(self: &Arc<Self>, request: Request) -> Result<Turn, StoreError> {
+        let runtime = runtime()?;
         let slot = || Slot {
             shared: Arc::clone(self),
-            runtime: Handle::current(),
+            runtime,
             holder: Holder::Caller,
         };
-        let (place, callers) = self.queue.place()?;
+        let (place, callers) = self.queue.place(&request)?;
         let mut state = self.queue.lock();
         state.note_callers(callers);
         let is_free = state.under_way < state.limit();
@@ -311,7 +327,11 @@ impl Shared {
         Ok(Turn::Later(receiver))
     }
 
-    async fn run(self: Arc<Self>, mut groups: Vec<Group>) {
+    fn run(self: Arc<Self>, groups: Vec<Group>) -> BoxFuture<'static, ()> {
+        Box::pin(self.run_batch(groups))
+    }
+
+    async fn run_batch(self: Arc<Self>, mut groups: Vec<Group>) {
         let answers = {
             let requests: Vec<_> = groups.iter().filter_map(|group| group.first()).collect();
             let requests: Vec<_> = requests.iter().map(|first| &first.request).collect();
@@ -337,15 +357,11 @@ impl Shared {
                     self.answer(group, answer.map_err(Shareable::from));
                 }
             }
-            // Nothing has happened: each by itself, so that only those fail that have to.
+            // Nothing has happened: each half by itself, so that in the end only those fail that have to.
             Ok(Err(())) => {
-                for operation in groups.drain(..).flatten() {
-                    let shared = Arc::clone(&self);
-                    tokio::spawn(async move {
-                        let request = &operation.request;
-                        let answer = shared.with(async |client| single(client, request).await);
-                        let _ = operation.answer.send(answer.await);
-                    });
+                let half = groups.split_off(groups.len().div_ceil(2));
+                for half in [groups, half] {
+                    tokio::spawn(Arc::clone(&self).run(half));
                 }
             }
             Err(error) => {
@@ -358,7 +374,7 @@ impl Shared {
     }
 
     /// Answers the callers of a row. Of several that claimed one key, one has it.
-    fn answer(&self, group: Group, answer: Result<Answer, Shareable>) {
+    fn answer(self: &Arc<Self>, group: Group, answer: Result<Answer, Shareable>) {
         let mut answer = answer;
         for Operation {
             request,
@@ -381,11 +397,9 @@ impl Shared {
             }
         }
         // All have gone: the next attempt need not wait for the lease.
-        if let Ok(Answer::Claimed(ClaimOutcome::New(claim))) = answer
-            && let Ok((place, _)) = self.queue.place()
-        {
-            let (operation, _) = Operation::new(Request::Release(claim), place);
-            self.queue.lock().waiting.push_back(operation);
+        if let Ok(Answer::Claimed(ClaimOutcome::New(claim))) = answer {
+            let shared = Arc::clone(self);
+            tokio::spawn(async move { shared.submit(Request::Release(claim)).await });
         }
     }
 }

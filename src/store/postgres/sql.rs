@@ -139,16 +139,68 @@ macro_rules! complete {
 
 pub(super) const COMPLETE: &str = complete!("");
 
-/// [`COMPLETE`] in the transaction with the id `$4` alone. Nothing is written outside it, where a
-/// statement of the caller's has ended it.
+/// The transaction and the table. Compared as a text, so that there is one value.
+macro_rules! place {
+    ($transaction:literal) => {
+        concat!(
+            $transaction,
+            " || ' ' || to_regclass('gemini_webhook_deliveries')::oid"
+        )
+    };
+}
+
+/// Begins a transaction, and returns its place. The limits are
+/// [`PostgresTransaction::LIMIT`](super::PostgresTransaction::LIMIT).
+pub(super) const BEGIN: &str = concat!(
+    "
+    BEGIN ISOLATION LEVEL READ COMMITTED;
+    SET LOCAL statement_timeout = '60s';
+    SET LOCAL idle_in_transaction_session_timeout = '60s';
+    SELECT ",
+    place!("txid_current()")
+);
+
+/// Returns true in the transaction `$1`.
+pub(super) const HERE: &str = "
+    SELECT coalesce(txid_current_if_assigned()::text = split_part($1, ' ', 1), false)";
+
+/// Ends everything that a transaction of the caller's may have left in the session, but for the prepared
+/// statements.
+pub(super) const RESET: &str = "
+    SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL;
+    CLOSE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); DISCARD TEMP";
+
+/// [`COMPLETE`] in the place `$4` alone. Nothing is written elsewhere, where a statement of the
+/// caller's has ended the transaction, or the `search_path` finds another table.
 pub(super) const COMPLETE_HERE: &str = concat!(
     "WITH here AS MATERIALIZED (
-        SELECT coalesce(txid_current_if_assigned() = $4, false) AS same
+        SELECT coalesce(",
+    place!("txid_current_if_assigned()"),
+    " = $4, false) AS same
     ),
     completed AS (",
     complete!(" FROM here WHERE same"),
     "RETURNING true)
     SELECT same, EXISTS (SELECT FROM completed) FROM here"
+);
+
+/// Completes the claim on an entry of an inbox.
+pub(super) const REMOVE: &str =
+    "DELETE FROM gemini_webhook_inbox WHERE id = $1 AND fencing_token = $2";
+
+/// [`REMOVE`] in the place `$3` alone.
+pub(super) const REMOVE_HERE: &str = concat!(
+    "WITH here AS MATERIALIZED (
+        SELECT coalesce(",
+    place!("txid_current_if_assigned()"),
+    " = $3, false) AS same
+    ),
+    removed AS (
+        DELETE FROM gemini_webhook_inbox
+        WHERE id = $1 AND fencing_token = $2 AND (SELECT same FROM here)
+        RETURNING true
+    )
+    SELECT same, EXISTS (SELECT FROM removed) FROM here"
 );
 
 /// The row stays, so that the next fencing token is larger even if the clock has stepped back. The

@@ -12,8 +12,8 @@ use crate::{
     store::{Claim, ClaimOutcome, KEEP, bounded},
 };
 
-/// An operation of the crate's own.
-#[derive(Debug, Clone)]
+/// An operation of the crate's own. Equal ones can be one row of a batch.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Request {
     Claim { key: Arc<str>, lease: Duration },
     Complete { claim: Claim, retention: Duration },
@@ -55,18 +55,9 @@ impl Request {
     /// Returns true if both can be one row of a batch.
     pub(super) fn joins(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Claim { key, .. }, Self::Claim { key: other, .. }) => key == other,
+            // Their attempts differ.
             (Self::Accept(entry), Self::Accept(other)) => entry.key == other.key,
-            (Self::Complete { .. }, Self::Complete { .. })
-            | (Self::Release(_), Self::Release(_)) => self.claim() == other.claim(),
-            _ => false,
-        }
-    }
-
-    const fn claim(&self) -> Option<&Claim> {
-        match self {
-            Self::Claim { .. } | Self::Accept(_) => None,
-            Self::Complete { claim, .. } | Self::Release(claim) => Some(claim),
+            _ => self == other,
         }
     }
 }

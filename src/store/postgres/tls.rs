@@ -98,14 +98,9 @@ impl MakeTlsConnect<Socket> for Tls {
     type Error = BoxError;
 
     fn make_tls_connect(&mut self, host: &str) -> Result<TlsTo, BoxError> {
-        // A path, of a Unix socket, which has no TLS, is no name.
-        let name = ServerName::try_from(host.to_owned()).or_else(|error| {
-            if host.starts_with('/') {
-                "socket".try_into()
-            } else {
-                Err(error)
-            }
-        })?;
+        // Empty for a Unix socket, over which PostgreSQL has no TLS.
+        let name = if host.is_empty() { "socket" } else { host };
+        let name = ServerName::try_from(name.to_owned())?;
         Ok(TlsTo(self.0.clone(), name))
     }
 }

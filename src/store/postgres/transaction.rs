@@ -6,26 +6,19 @@ use std::{
 
 use deadpool_postgres::ClientWrapper;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
-use tokio_postgres::{Client, Error, SimpleQueryMessage, types::ToSql};
+use tokio_postgres::{
+    CancelToken, Client, Error, SimpleQueryMessage, error::SqlState, types::ToSql,
+};
 
 use super::{
-    inbox::REMOVE_HERE,
-    pool::{PATIENCE, Shared},
-    sql::COMPLETE_HERE,
+    pool::{PATIENCE, Shared, cancel, timed_out},
+    sql::{BEGIN, COMPLETE_HERE, HERE, REMOVE_HERE},
     statements::seconds,
 };
 use crate::{
     clock::Clock,
     store::{Claim, StoreError, StoreErrorKind},
 };
-
-/// The limits are [`PostgresTransaction::LIMIT`].
-const BEGIN: &str = "
-    BEGIN ISOLATION LEVEL READ COMMITTED;
-    SET LOCAL statement_timeout = '60s';
-    SET LOCAL idle_in_transaction_session_timeout = '60s';
-    SELECT txid_current()
-";
 
 /// A transaction in which a handler records its effect, and which completes its claim: see
 /// [`PostgresStore::begin`](super::PostgresStore::begin).
@@ -39,20 +32,21 @@ pub struct PostgresTransaction {
     client: ClientWrapper,
     claim: Claim,
     unfinished: Unfinished,
-    id: i64,
+    place: String,
     clock: Clock,
     began: Instant,
     shared: Arc<Shared>,
     permit: OwnedSemaphorePermit,
 }
 
-/// Tells the claim that its transaction was dropped. One that is completed does not mind.
-struct Unfinished(Option<Claim>);
+/// Tells the claim that its transaction was dropped, and ends the statement that may be under way.
+struct Unfinished(Option<(Claim, CancelToken)>);
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if let Some(claim) = &self.0 {
+        if let Some((claim, statement)) = self.0.take() {
             claim.mark_forgotten();
+            cancel(statement);
         }
     }
 }
@@ -62,18 +56,15 @@ impl PostgresTransaction {
     pub const LIMIT: Duration = Duration::from_secs(60);
 
     pub(super) async fn begin(shared: &Arc<Shared>, claim: &Claim) -> Result<Self, StoreError> {
-        let permits = Arc::clone(&shared.transactions);
-        let Ok(Ok(permit)) = timeout(PATIENCE, permits.acquire_owned()).await else {
-            return Err(StoreErrorKind::TimedOut.into());
-        };
         let clock = Clock::default();
         let began = clock.instant();
-        let (client, id) = shared.take(async |client| begin(client).await).await?;
+        let (client, permit, place) = shared.take(begin).await?;
+        let unfinished = Unfinished(Some((claim.clone(), client.cancel_token())));
         Ok(Self {
             client,
             claim: claim.clone(),
-            unfinished: Unfinished(Some(claim.clone())),
-            id,
+            unfinished,
+            place,
             clock,
             began,
             shared: Arc::clone(shared),
@@ -94,18 +85,21 @@ impl PostgresTransaction {
     ///
     /// # Errors
     ///
-    /// [`StoreError`], and nothing is committed:
+    /// [`StoreError`]:
     /// [`LeaseLost`](StoreErrorKind::LeaseLost) where another claim holds the key or has completed it,
-    /// [`TimedOut`](StoreErrorKind::TimedOut) after the [`LIMIT`](Self::LIMIT),
+    /// [`TimedOut`](StoreErrorKind::TimedOut) after the [`LIMIT`](Self::LIMIT) or 5 s,
     /// [`Configuration`](StoreErrorKind::Configuration) where a statement has ended the transaction
-    /// (what that committed stays, and the claim is not completed), and
-    /// [`Unavailable`](StoreErrorKind::Unavailable) where PostgreSQL fails. If the connection breaks
-    /// while it commits, the commit may have happened; then the claim is done.
-    pub async fn complete(self) -> Result<(), StoreError> {
+    /// (what that committed stays, and the claim is not completed) or changed its `search_path`, and
+    /// [`Unavailable`](StoreErrorKind::Unavailable) where PostgreSQL fails.
+    ///
+    /// Nothing is committed then, with one exception: if the connection breaks or the time ends while it
+    /// commits, the commit may have happened, and the claim is then done.
+    pub async fn complete(mut self) -> Result<(), StoreError> {
         let age = self.clock.instant().saturating_duration_since(self.began);
         let left = Self::LIMIT.saturating_sub(age);
         let finished = timeout(left.min(PATIENCE), self.finish()).await;
-        finished.unwrap_or_else(|_| Err(StoreErrorKind::TimedOut.into()))?;
+        finished.map_err(timed_out)??;
+        self.unfinished.0 = None;
         self.claim.mark_completed();
         self.give_back();
         Ok(())
@@ -116,7 +110,7 @@ impl PostgresTransaction {
         let (key, fencing_token) = (self.claim.key(), self.claim.fencing_token());
         let row = if let Some(entry) = self.claim.entry() {
             let statement = self.client.prepare_cached(REMOVE_HERE).await?;
-            let values = [&entry as &(dyn ToSql + Sync), &fencing_token, &self.id];
+            let values = [&entry as &(dyn ToSql + Sync), &fencing_token, &self.place];
             self.client.query_one(&statement, &values).await?
         } else {
             let statement = self.client.prepare_cached(COMPLETE_HERE).await?;
@@ -124,13 +118,12 @@ impl PostgresTransaction {
                 &key as &(dyn ToSql + Sync),
                 &fencing_token,
                 &retention,
-                &self.id,
+                &self.place,
             ];
             self.client.query_one(&statement, &values).await?
         };
         if !row.try_get::<_, bool>(0)? {
-            let cause = "a statement has ended the transaction";
-            return Err(StoreError::refused(cause));
+            return Err(elsewhere());
         }
         if !row.try_get::<_, bool>(1)? {
             return Err(StoreErrorKind::LeaseLost.into());
@@ -143,27 +136,40 @@ impl PostgresTransaction {
     /// # Errors
     ///
     /// [`StoreError`] where PostgreSQL fails. The connection is then closed, and the transaction is
-    /// rolled back all the same.
+    /// rolled back all the same. Of the kind [`Configuration`](StoreErrorKind::Configuration) where a
+    /// statement has ended the transaction: what that committed stays.
     pub async fn rollback(mut self) -> Result<(), StoreError> {
         self.unfinished.0 = None;
-        let rollback = timeout(PATIENCE, self.client.batch_execute("ROLLBACK"));
-        let done = rollback.await;
-        done.map_err(|_| StoreError::from(StoreErrorKind::TimedOut))??;
+        let rolled_back = timeout(PATIENCE, async {
+            let is_here = match self.client.query_one(HERE, &[&self.place]).await {
+                // One that has failed has not ended.
+                Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => true,
+                row => row?.try_get(0)?,
+            };
+            self.client.batch_execute("ROLLBACK").await?;
+            Ok::<bool, Error>(is_here)
+        });
+        if !rolled_back.await.map_err(timed_out)?? {
+            return Err(elsewhere());
+        }
         self.give_back();
         Ok(())
     }
 
     fn give_back(self) {
-        self.shared.keep(self.client);
-        drop(self.permit);
+        self.shared.keep(self.client, self.permit);
     }
 }
 
-/// Begins a transaction in one round trip, and returns its id.
-async fn begin(client: &ClientWrapper) -> Result<Option<i64>, Error> {
+fn elsewhere() -> StoreError {
+    StoreError::refused("a statement has ended the transaction, or changed the search_path")
+}
+
+/// Begins a transaction in one round trip, and returns its place.
+async fn begin(client: &ClientWrapper) -> Result<Option<String>, Error> {
     let messages = client.simple_query(BEGIN).await?;
     Ok(messages.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,
     }))
 }

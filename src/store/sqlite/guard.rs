@@ -5,6 +5,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,10 @@ use rusqlite::{
     hooks::{AuthAction, AuthContext, Authorization},
 };
 
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    store::{StoreError, StoreErrorKind},
+};
 
 /// While a user's work runs, its statements can neither end its transaction nor change the connection,
 /// and are interrupted at its time limit.
@@ -24,6 +28,7 @@ pub(super) struct Guard {
 }
 
 struct Limit {
+    thread: ThreadId,
     clock: Clock,
     /// `None` if it is beyond what the clock can represent.
     end: Option<Instant>,
@@ -32,12 +37,14 @@ struct Limit {
 /// Instructions of SQLite's virtual machine between two looks at the clock: less than a millisecond.
 const INSTRUCTIONS: i32 = 10_000;
 
+/// Each holds the guard.
+const HOOKS: usize = 4;
+
 impl Guard {
     /// Installs the hooks. All of them stay: setting an authorizer makes SQLite prepare every statement
     /// anew.
-    pub(super) fn install(connection: &mut Connection) -> rusqlite::Result<Arc<Self>> {
-        let guard = Arc::new(Self::default());
-        let watching = Arc::clone(&guard);
+    pub(super) fn install(self: &Arc<Self>, connection: &mut Connection) -> rusqlite::Result<()> {
+        let watching = Arc::clone(self);
         let authorize = move |context: AuthContext<'_>| {
             if watching.at_work() && is_refused(&context.action) {
                 Authorization::Deny
@@ -47,28 +54,50 @@ impl Guard {
         };
         connection.authorizer(Some(authorize)).installed()?;
         // `INSERT OR ROLLBACK` ends a transaction too, and what follows would be committed by itself.
-        let watching = Arc::clone(&guard);
+        let watching = Arc::clone(self);
         let refuse = move || watching.at_work();
         connection.commit_hook(Some(refuse)).installed()?;
         // After that, a savepoint would begin a transaction of its own.
-        let watching = Arc::clone(&guard);
+        let watching = Arc::clone(self);
         let note = move || {
             if watching.at_work() {
                 watching.rolled_back.store(true, Ordering::SeqCst);
             }
         };
         connection.rollback_hook(Some(note)).installed()?;
-        let watching = Arc::clone(&guard);
+        let watching = Arc::clone(self);
         let interrupt = move || watching.is_over();
         connection
             .progress_handler(INSTRUCTIONS, Some(interrupt))
-            .installed()?;
-        Ok(guard)
+            .installed()
+    }
+
+    /// Returns false if the work has removed or replaced a hook, which older versions of rusqlite allow.
+    pub(super) fn is_installed(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > HOOKS
+    }
+
+    /// Fails where a call would wait for the work that makes it, or for work that is past its limit.
+    pub(super) fn admit(&self) -> Result<(), StoreError> {
+        let limit = self.lock();
+        let Some(limit) = limit.as_ref() else {
+            return Ok(());
+        };
+        if limit.thread == thread::current().id() {
+            let cause = "the work of a transaction waits for its own store";
+            return Err(StoreError::refused(cause));
+        }
+        if limit.is_over() {
+            let cause = "a transaction is past its limit, and still at work";
+            return Err(StoreError::with_source(StoreErrorKind::TimedOut, cause));
+        }
+        Ok(())
     }
 
     pub(super) fn begin(&self, clock: &Clock, limit: Duration) {
         self.rolled_back.store(false, Ordering::SeqCst);
         *self.lock() = Some(Limit {
+            thread: thread::current().id(),
             clock: clock.clone(),
             end: clock.instant().checked_add(limit),
         });
@@ -91,15 +120,17 @@ impl Guard {
     }
 
     fn is_over(&self) -> bool {
-        let limit = self.lock();
-        let end = limit
-            .as_ref()
-            .and_then(|limit| limit.end.map(|end| (&limit.clock, end)));
-        end.is_some_and(|(clock, end)| clock.instant() >= end)
+        self.lock().as_ref().is_some_and(Limit::is_over)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Limit>> {
         self.limit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Limit {
+    fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| self.clock.instant() >= end)
     }
 }
 

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use super::{
     SqliteStore,
     ledger::{Ledger, of_schema, prepared},
+    queue::LAST_CAPACITY,
     sql::{KNOW, STATE},
 };
 use crate::{
@@ -30,7 +31,7 @@ const VERSION: i64 = 1;
 /// alone, and cost nothing else anything.
 const CREATE: &str = "
     BEGIN IMMEDIATE;
-    CREATE TABLE IF NOT EXISTS gemini_webhook_inbox (
+    CREATE TABLE IF NOT EXISTS main.gemini_webhook_inbox (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         namespace TEXT NOT NULL,
         key TEXT NOT NULL,
@@ -45,80 +46,83 @@ const CREATE: &str = "
         envelope TEXT NOT NULL,
         payload BLOB NOT NULL
     ) STRICT;
-    CREATE INDEX IF NOT EXISTS gemini_webhook_inbox_due
+    CREATE INDEX IF NOT EXISTS main.gemini_webhook_inbox_due
         ON gemini_webhook_inbox (namespace, due_at, working, received_at) WHERE due_at IS NOT NULL;
-    CREATE INDEX IF NOT EXISTS gemini_webhook_inbox_dead
+    CREATE INDEX IF NOT EXISTS main.gemini_webhook_inbox_dead
         ON gemini_webhook_inbox (namespace) WHERE due_at IS NULL;
-    CREATE INDEX IF NOT EXISTS gemini_webhook_inbox_forget
+    CREATE INDEX IF NOT EXISTS main.gemini_webhook_inbox_forget
         ON gemini_webhook_inbox (forget_at) WHERE forget_at IS NOT NULL;
-    CREATE TABLE IF NOT EXISTS gemini_webhook_schema (
+    CREATE TABLE IF NOT EXISTS main.gemini_webhook_schema (
         name TEXT PRIMARY KEY,
         version INTEGER NOT NULL
     ) STRICT;
-    INSERT INTO gemini_webhook_schema (name, version) VALUES ('inbox', 1) ON CONFLICT DO NOTHING;
+    INSERT INTO main.gemini_webhook_schema (name, version) VALUES ('inbox', 1) ON CONFLICT DO NOTHING;
     COMMIT;
 ";
 
-const HAS_VERSION: &str = "SELECT 1 FROM sqlite_schema WHERE name = 'gemini_webhook_schema'";
+const HAS_VERSION: &str = "SELECT 1 FROM main.sqlite_schema WHERE name = 'gemini_webhook_schema'";
 
-const SEE_VERSION: &str = "SELECT version FROM gemini_webhook_schema WHERE name = 'inbox'";
+const SEE_VERSION: &str = "SELECT version FROM main.gemini_webhook_schema WHERE name = 'inbox'";
 
 const INSERT: &str = "\
-INSERT INTO gemini_webhook_inbox
+INSERT INTO main.gemini_webhook_inbox
     (namespace, key, received_at, fencing_token, attempts, working, due_at, died_at, forget_at, cause,
      envelope, payload)
 VALUES (?1, ?2, ?3, ?3 * 1000, 0, 0, ?4, ?5, ?6, ?7, ?8, ?9)";
 
 const DUE: &str = "\
-SELECT id FROM gemini_webhook_inbox
+SELECT id FROM main.gemini_webhook_inbox
 WHERE namespace = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3";
 
 const TAKE: &str = "\
-UPDATE gemini_webhook_inbox
+UPDATE main.gemini_webhook_inbox
 SET fencing_token = max(?2 * 1000, fencing_token + 1), attempts = attempts + 1, working = 1, due_at = ?3
 WHERE id = ?1
 RETURNING key, fencing_token, attempts, envelope, payload";
 
 const NEXT: &str = "\
-SELECT due_at FROM gemini_webhook_inbox
+SELECT due_at FROM main.gemini_webhook_inbox
 WHERE namespace = ?1 AND due_at IS NOT NULL ORDER BY due_at LIMIT 1";
 
-pub(super) const REMOVE: &str =
+const REMOVE: &str = "DELETE FROM main.gemini_webhook_inbox WHERE id = ?1 AND fencing_token = ?2";
+
+/// Like [`REMOVE`], over connections of others.
+pub(super) const REMOVE_ANYWHERE: &str =
     "DELETE FROM gemini_webhook_inbox WHERE id = ?1 AND fencing_token = ?2";
 
 const RENEW: &str =
-    "UPDATE gemini_webhook_inbox SET due_at = ?3 WHERE id = ?1 AND fencing_token = ?2";
+    "UPDATE main.gemini_webhook_inbox SET due_at = ?3 WHERE id = ?1 AND fencing_token = ?2";
 
 /// The token changes, so that whoever had the claim has it no longer.
 const PUT_BACK: &str = "\
-UPDATE gemini_webhook_inbox
+UPDATE main.gemini_webhook_inbox
 SET fencing_token = fencing_token + 1, working = 0, due_at = ?3, died_at = ?4, forget_at = ?5, cause = ?6
 WHERE id = ?1 AND fencing_token = ?2";
 
 const FORGET: &str = "\
-DELETE FROM gemini_webhook_inbox WHERE id IN (
-    SELECT id FROM gemini_webhook_inbox WHERE forget_at <= ?1 ORDER BY forget_at LIMIT 8)";
+DELETE FROM main.gemini_webhook_inbox WHERE id IN (
+    SELECT id FROM main.gemini_webhook_inbox WHERE forget_at <= ?1 ORDER BY forget_at LIMIT 8)";
 
 const STATS: &str = "\
 SELECT
     coalesce(sum(due_at <= ?2), 0),
     coalesce(sum(due_at > ?2 AND NOT working), 0),
     coalesce(sum(due_at > ?2 AND working), 0),
-    (SELECT count(*) FROM gemini_webhook_inbox WHERE namespace = ?1 AND due_at IS NULL),
+    (SELECT count(*) FROM main.gemini_webhook_inbox WHERE namespace = ?1 AND due_at IS NULL),
     min(received_at)
-FROM gemini_webhook_inbox WHERE namespace = ?1 AND due_at IS NOT NULL";
+FROM main.gemini_webhook_inbox WHERE namespace = ?1 AND due_at IS NOT NULL";
 
 const DEAD_LETTERS: &str = "\
-SELECT id, envelope, payload, attempts, received_at, died_at, cause FROM gemini_webhook_inbox
+SELECT id, envelope, payload, attempts, received_at, died_at, cause FROM main.gemini_webhook_inbox
 WHERE namespace = ?1 AND due_at IS NULL AND id > ?2 ORDER BY id LIMIT ?3";
 
 const RETRY: &str = "\
-UPDATE gemini_webhook_inbox
+UPDATE main.gemini_webhook_inbox
 SET attempts = 0, due_at = ?3, died_at = NULL, forget_at = NULL, cause = NULL
 WHERE id = ?1 AND namespace = ?2 AND due_at IS NULL";
 
 const DISCARD: &str =
-    "DELETE FROM gemini_webhook_inbox WHERE id = ?1 AND namespace = ?2 AND due_at IS NULL";
+    "DELETE FROM main.gemini_webhook_inbox WHERE id = ?1 AND namespace = ?2 AND due_at IS NULL";
 
 /// Creates the tables where they are missing, and fails where a later version of the crate has changed
 /// them.
@@ -159,7 +163,7 @@ impl Ledger<'_> {
         if known == 0 {
             return Ok(self.present(now, &entry.key)?);
         }
-        self.owe(clock);
+        self.owe(clock, &entry.key);
         let dead = entry.dead.as_ref();
         let end = |dead: &Dead| now.saturating_add(milliseconds(bounded(dead.retention)));
         prepared(self.connection, INSERT)?.execute(params![
@@ -192,7 +196,7 @@ impl Ledger<'_> {
         let until = now.saturating_add(milliseconds(bounded(round.lease)));
         let mut taken = Taken::default();
         for change in &round.changes {
-            taken.held.push(self.change(now, until, change)?);
+            taken.held.push(Some(self.change(now, until, change)?));
         }
         if round.take == 0 {
             return Ok(taken);
@@ -279,7 +283,7 @@ impl InboxStore for SqliteStore {
 
     fn round(&self, round: Round) -> StoreFuture<'_, Taken> {
         let clock = self.clock.clone();
-        self.operate(move |ledger| ledger.round(&clock, &round))
+        self.operate_within(LAST_CAPACITY, move |ledger| ledger.round(&clock, &round))
     }
 
     fn stats<'a>(&'a self, namespace: &'a str) -> StoreFuture<'a, Stats> {

@@ -1,16 +1,15 @@
 //! The table: what is done in it inside a transaction.
 
 use std::{
-    cell::RefCell,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension as _, Statement, params};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension as _, params};
 
-use super::inbox::REMOVE;
 use super::{
     guard::Guard,
+    inbox::REMOVE_ANYWHERE,
     queue::CAPACITY,
     sql::{CLAIM, COMPLETE, FORGET, INSERT, RELEASE, STATE, VISIT},
 };
@@ -23,28 +22,10 @@ use crate::{
 pub(super) struct Ledger<'c> {
     pub(super) connection: &'c Connection,
     pub(super) guard: &'c Guard,
-    sweep: &'c Sweep,
-    /// Not in the connection's cache: whoever finds a statement there passes the guard.
-    begin: RefCell<Statement<'c>>,
-    commit: RefCell<Statement<'c>>,
+    pub(super) sweep: &'c Sweep,
 }
 
-impl<'c> Ledger<'c> {
-    pub(super) fn new(
-        connection: &'c Connection,
-        guard: &'c Guard,
-        sweep: &'c Sweep,
-    ) -> rusqlite::Result<Self> {
-        Ok(Self {
-            connection,
-            guard,
-            sweep,
-            // Immediate: it waits for its turn now, and can't find later that it has to start anew.
-            begin: connection.prepare("BEGIN IMMEDIATE")?.into(),
-            commit: connection.prepare("COMMIT")?.into(),
-        })
-    }
-
+impl Ledger<'_> {
     pub(super) fn claim(
         &self,
         clock: &Clock,
@@ -55,21 +36,23 @@ impl<'c> Ledger<'c> {
     }
 
     /// Owes a visit to expired rows for a key that was added.
-    pub(super) fn owe(&self, clock: &Clock) {
-        self.sweep.owe(clock);
+    pub(super) fn owe(&self, clock: &Clock, key: &str) {
+        self.sweep.owe(clock, key);
     }
 
     /// Waits for other processes, as long as the connection's busy handler does.
     pub(super) fn begin(&self) -> Result<(), StoreError> {
         // Else a rollback that failed would make each later transaction fail.
         self.roll_back();
-        self.begin.borrow_mut().execute([])?;
+        // Immediate: it waits for its turn now, and can't find later that it has to start anew. Not in
+        // the connection's cache of statements: whoever finds one there passes the guard.
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
         Ok(())
     }
 
     pub(super) fn commit(&self) -> Result<(), StoreError> {
         self.sweep.pay(self.connection)?;
-        self.commit.borrow_mut().execute([])?;
+        self.connection.execute_batch("COMMIT")?;
         Ok(())
     }
 
@@ -100,7 +83,7 @@ pub(super) fn claim(
 ) -> Result<ClaimOutcome, StoreError> {
     let (now, lease) = (now(clock), milliseconds(bounded(lease)));
     let new = |fencing_token| {
-        sweep.owe(clock);
+        sweep.owe(clock, key);
         Ok(ClaimOutcome::New(Claim::new(key, fencing_token)))
     };
     // Almost every key is new. This takes a third of the time of the statement with `RETURNING`.
@@ -134,7 +117,8 @@ pub(super) fn complete(
     retention: Duration,
 ) -> Result<bool, StoreError> {
     if let Some(id) = claim.entry() {
-        let removed = prepared(connection, REMOVE)?.execute([id, claim.fencing_token()])?;
+        let removed =
+            prepared(connection, REMOVE_ANYWHERE)?.execute([id, claim.fencing_token()])?;
         return Ok(removed == 1);
     }
     let changed = prepared(connection, COMPLETE)?.execute(params![
@@ -177,13 +161,24 @@ pub(super) fn of_schema(error: rusqlite::Error) -> StoreError {
 #[derive(Default)]
 pub(super) struct Sweep(Mutex<Progress>);
 
-#[derive(Default)]
 struct Progress {
-    /// The last key that was visited.
-    position: String,
+    /// The last key that was visited, or else the first that was claimed: if they all began at the
+    /// smallest key, processes that end soon would never come to the rest.
+    position: Option<String>,
     /// The claims that have yet to be paid for, and the clock of the last.
     unpaid: u32,
     clock: Clock,
+}
+
+/// The first claim pays at once, so that a process with a few claims in its life pays for them too.
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            position: None,
+            unpaid: Sweep::LEAST_CLAIMS - 1,
+            clock: Clock::default(),
+        }
+    }
 }
 
 impl Sweep {
@@ -191,8 +186,9 @@ impl Sweep {
     /// One visit to many rows costs a fraction of many visits.
     const LEAST_CLAIMS: u32 = 16;
 
-    fn owe(&self, clock: &Clock) {
+    fn owe(&self, clock: &Clock, key: &str) {
         let mut progress = self.lock();
+        progress.position.get_or_insert_with(|| key.to_owned());
         progress.unpaid = progress.unpaid.saturating_add(1);
         progress.clock = clock.clone();
     }
@@ -210,7 +206,8 @@ impl Sweep {
             claims.saturating_mul(Self::ROWS_PER_CLAIM),
         );
         let mut visit = prepared(connection, VISIT)?;
-        let mut rows = visit.query(params![progress.position, limit])?;
+        let position = progress.position.as_deref().unwrap_or_default();
+        let mut rows = visit.query(params![position, limit])?;
         let (mut visited, mut end, mut expired) = (0_u32, String::new(), Vec::new());
         while let Some(row) = rows.next()? {
             visited = visited.saturating_add(1);
@@ -222,7 +219,7 @@ impl Sweep {
                 expired.push(row.get::<_, String>(0)?);
             }
         }
-        progress.position = end;
+        progress.position = Some(end);
         for key in expired {
             prepared(connection, FORGET)?.execute([key])?;
         }

@@ -1,6 +1,7 @@
 //! A value that a thread sends once and a future waits for, on any executor.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -49,10 +50,10 @@ impl<T> Drop for Reply<T> {
         let mut state = self.0.lock();
         state.ended = true;
         let waker = state.waker.take();
-        // A waker may run anything.
+        // A waker may run anything, and may panic: in the thread that everybody waits for.
         drop(state);
         if let Some(waker) = waker {
-            waker.wake();
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -14,6 +14,9 @@ use crate::store::{StoreError, StoreErrorKind};
 
 /// The most operations and transactions that may wait.
 pub(super) const CAPACITY: usize = 4096;
+/// The same for what ends a claim. If it were refused, the delivery would be handled twice, and just
+/// when there is too much to do.
+pub(super) const LAST_CAPACITY: usize = 2 * CAPACITY;
 
 /// A batch from which on it pays to wait for more before the next commit.
 const LARGE: usize = 8;
@@ -44,6 +47,7 @@ pub(super) fn call(work: Work, begun: Result<(Transaction<'_>, &Guard), StoreErr
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     arrived: Condvar,
+    pub(super) guard: Arc<Guard>,
 }
 
 #[derive(Default)]
@@ -63,8 +67,13 @@ pub(super) struct Turn {
 }
 
 impl Queue {
-    pub(super) fn operation(&self, operation: Box<dyn Operation>) -> Result<(), StoreError> {
-        let mut waiting = self.room()?;
+    /// Adds it, unless as many as `capacity` wait.
+    pub(super) fn operation(
+        &self,
+        operation: Box<dyn Operation>,
+        capacity: usize,
+    ) -> Result<(), StoreError> {
+        let mut waiting = self.room(capacity)?;
         waiting.operations.push_back(operation);
         let wake = waiting.operations.len() == waiting.wanted;
         drop(waiting);
@@ -75,7 +84,7 @@ impl Queue {
     }
 
     pub(super) fn work(&self, work: Work) -> Result<(), StoreError> {
-        self.room()?.works.push_back(work);
+        self.room(CAPACITY)?.works.push_back(work);
         self.arrived.notify_one();
         Ok(())
     }
@@ -129,13 +138,14 @@ impl Queue {
         }
     }
 
-    fn room(&self) -> Result<MutexGuard<'_, Waiting>, StoreError> {
+    fn room(&self, capacity: usize) -> Result<MutexGuard<'_, Waiting>, StoreError> {
+        self.guard.admit()?;
         let waiting = self.lock();
         if waiting.closed {
             return Err(StoreError::new("its thread has ended"));
         }
         let [operations, works] = waiting.lengths();
-        if operations.saturating_add(works) >= CAPACITY {
+        if operations.saturating_add(works) >= capacity {
             return Err(StoreErrorKind::QueueFull.into());
         }
         Ok(waiting)

@@ -1,11 +1,13 @@
 //! The table and its statements.
 
 /// The statements, once for the code and once for the documentation. The numbers in the first are
-/// [`KEEP`](crate::store::KEEP) in milliseconds, and the microseconds of a millisecond.
+/// [`KEEP`](crate::store::KEEP) in milliseconds, and the microseconds of a millisecond. The crate's own
+/// name the `schema`: a temporary table of the same name would come first.
 macro_rules! claim_sql {
-    () => {
-        "\
-INSERT INTO gemini_webhook_deliveries (key, fencing_token, done, held_until, forget_at)
+    ($($schema:literal)?) => {
+        concat!(
+            "INSERT INTO ", $($schema,)? "gemini_webhook_deliveries", " \
+(key, fencing_token, done, held_until, forget_at)
 VALUES (?1, ?2 * 1000, 0, ?2 + ?3, ?2 + ?3 + 87000000)
 ON CONFLICT (key) DO UPDATE SET
     fencing_token = max(excluded.fencing_token, fencing_token + 1),
@@ -14,13 +16,15 @@ ON CONFLICT (key) DO UPDATE SET
     forget_at = excluded.forget_at
 WHERE forget_at <= ?2 OR (NOT done AND held_until <= ?2)
 RETURNING fencing_token"
+        )
     };
 }
 
 macro_rules! complete_sql {
-    () => {
-        "\
-INSERT INTO gemini_webhook_deliveries (key, fencing_token, done, held_until, forget_at)
+    ($($schema:literal)?) => {
+        concat!(
+            "INSERT INTO ", $($schema,)? "gemini_webhook_deliveries", " \
+(key, fencing_token, done, held_until, forget_at)
 VALUES (?1, ?2, 1, ?3, ?3 + ?4)
 ON CONFLICT (key) DO UPDATE SET
     fencing_token = excluded.fencing_token,
@@ -28,6 +32,7 @@ ON CONFLICT (key) DO UPDATE SET
     forget_at = max(excluded.forget_at, forget_at)
 WHERE fencing_token = excluded.fencing_token
     OR forget_at <= ?3 OR (NOT done AND held_until <= ?3)"
+        )
     };
 }
 
@@ -38,7 +43,7 @@ WHERE fencing_token = excluded.fencing_token
 /// There is no index of `forget_at`: each claim would change a page of it too. [`Sweep`](super::ledger::Sweep) finds the rows
 /// to forget.
 pub(super) const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS gemini_webhook_deliveries (
+    CREATE TABLE IF NOT EXISTS main.gemini_webhook_deliveries (
         key TEXT PRIMARY KEY,
         fencing_token INTEGER NOT NULL,
         done INTEGER NOT NULL,
@@ -47,19 +52,19 @@ pub(super) const SCHEMA: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-pub(super) const CLAIM: &str = claim_sql!();
+pub(super) const CLAIM: &str = claim_sql!("main.");
 
-pub(super) const COMPLETE: &str = complete_sql!();
+pub(super) const COMPLETE: &str = complete_sql!("main.");
 
 /// A claim on a key that has no row.
 pub(super) const INSERT: &str = "\
-INSERT INTO gemini_webhook_deliveries (key, fencing_token, done, held_until, forget_at)
+INSERT INTO main.gemini_webhook_deliveries (key, fencing_token, done, held_until, forget_at)
 VALUES (?1, ?2 * 1000, 0, ?2 + ?3, ?2 + ?3 + 87000000)
 ON CONFLICT (key) DO NOTHING";
 
 /// A completion of a key that has no claim, so that it is remembered.
 pub(super) const KNOW: &str = "\
-INSERT INTO gemini_webhook_deliveries (key, fencing_token, done, held_until, forget_at)
+INSERT INTO main.gemini_webhook_deliveries (key, fencing_token, done, held_until, forget_at)
 VALUES (?1, ?2 * 1000, 1, ?2, ?2 + ?3)
 ON CONFLICT (key) DO UPDATE SET
     fencing_token = max(excluded.fencing_token, fencing_token + 1),
@@ -69,18 +74,18 @@ ON CONFLICT (key) DO UPDATE SET
 WHERE forget_at <= ?2 OR (NOT done AND held_until <= ?2)";
 
 pub(super) const STATE: &str =
-    "SELECT done, held_until FROM gemini_webhook_deliveries WHERE key = ?1";
+    "SELECT done, held_until FROM main.gemini_webhook_deliveries WHERE key = ?1";
 
 /// The row stays until it is forgotten, so that the next token is larger even where the clock has not
 /// moved on. The lease ended long ago, so that it stays ended even if the clock steps back.
 pub(super) const RELEASE: &str = "\
-UPDATE gemini_webhook_deliveries SET held_until = 0
+UPDATE main.gemini_webhook_deliveries SET held_until = 0
 WHERE key = ?1 AND fencing_token = ?2 AND NOT done";
 
 pub(super) const VISIT: &str = "\
-SELECT key, forget_at FROM gemini_webhook_deliveries WHERE key > ?1 ORDER BY key LIMIT ?2";
+SELECT key, forget_at FROM main.gemini_webhook_deliveries WHERE key > ?1 ORDER BY key LIMIT ?2";
 
-pub(super) const FORGET: &str = "DELETE FROM gemini_webhook_deliveries WHERE key = ?1";
+pub(super) const FORGET: &str = "DELETE FROM main.gemini_webhook_deliveries WHERE key = ?1";
 
 #[cfg(test)]
 mod tests {

@@ -4,9 +4,13 @@ use std::{
     thread,
 };
 
-use rusqlite::params;
+use rusqlite::{
+    Connection,
+    hooks::{AuthContext, Authorization},
+    params,
+};
 
-use super::*;
+use super::{guard::Guard, *};
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -33,10 +37,9 @@ fn full_store() -> SqliteStore {
     let (queue, sweep) = (Arc::<Queue>::default(), Arc::<Sweep>::default());
     let (its_queue, its_sweep) = (Arc::clone(&queue), Arc::clone(&sweep));
     let thread = thread::spawn(move || {
-        let (connection, guard) = writer::open(Path::new(":memory:")).unwrap();
+        let mut connection = writer::open(Path::new(":memory:"), &its_queue.guard).unwrap();
         connection.pragma_update(None, "max_page_count", 8).unwrap();
-        let ledger = Ledger::new(&connection, &guard, &its_sweep).unwrap();
-        writer::run(&ledger, &its_queue);
+        writer::run(&mut connection, &its_queue, &its_sweep);
     });
     SqliteStore {
         shared: Arc::new(Shared {
@@ -81,44 +84,123 @@ fn on_a_full_disk_what_fits_is_done_and_the_rest_is_told() {
     }
 }
 
+/// A row that is to be forgotten at that time.
+fn add(connection: &Connection, key: &str, forget_at: i64) {
+    let insert = "INSERT INTO gemini_webhook_deliveries VALUES (?1, 1, 1, 0, ?2)";
+    connection.execute(insert, params![key, forget_at]).unwrap();
+}
+
+fn expired(connection: &Connection) -> i64 {
+    let count = "SELECT count(*) FROM gemini_webhook_deliveries WHERE forget_at < 2";
+    connection.query_row(count, [], |row| row.get(0)).unwrap()
+}
+
 #[test]
 fn sixteen_claims_visit_64_rows_and_begin_again_at_the_end() {
-    let sweep = Sweep::default();
-    let (connection, guard) = writer::open(Path::new(":memory:")).unwrap();
-    let ledger = Ledger::new(&connection, &guard, &sweep).unwrap();
-    let insert = "INSERT INTO gemini_webhook_deliveries VALUES (?1, 1, 1, 0, ?2)";
-    let add = |key: &str, forget_at: i64| {
-        connection.execute(insert, params![key, forget_at]).unwrap();
+    let (sweep, guard) = (Sweep::default(), Arc::<Guard>::default());
+    let connection = &writer::open(Path::new(":memory:"), &guard).unwrap();
+    let ledger = Ledger {
+        connection,
+        guard: &guard,
+        sweep: &sweep,
     };
-    let expired = || -> i64 {
-        let count = "SELECT count(*) FROM gemini_webhook_deliveries WHERE forget_at < 2";
-        connection.query_row(count, [], |row| row.get(0)).unwrap()
+    let claim = |key: &str| {
+        let outcome = ledger.claim(&Clock::default(), key, LEASE).unwrap();
+        assert!(matches!(outcome, ClaimOutcome::New(_)));
     };
+    // The first pays at once. It begins behind its key, where nothing is.
+    ledger.begin().unwrap();
+    claim("z");
+    ledger.commit().unwrap();
     let mut number = 0;
     let mut claim_16 = || {
         ledger.begin().unwrap();
         for _ in 0..16 {
             number += 1;
-            let key = format!("new{number:04}");
-            let outcome = ledger.claim(&Clock::default(), &key, LEASE).unwrap();
-            assert!(matches!(outcome, ClaimOutcome::New(_)));
+            claim(&format!("new{number:04}"));
         }
         ledger.commit().unwrap();
     };
     for number in 0..256 {
-        add(&format!("old{number:03}"), 1);
+        add(connection, &format!("old{number:03}"), 1);
     }
     // 16 new ones come first.
     for left in [208, 144, 80, 16] {
         claim_16();
-        assert_eq!(expired(), left);
+        assert_eq!(expired(connection), left);
     }
     claim_16();
-    assert_eq!(expired(), 0);
-    add("a", 1);
+    assert_eq!(expired(connection), 0);
+    add(connection, "a", 1);
     claim_16();
-    assert_eq!(expired(), 0);
+    assert_eq!(expired(connection), 0);
     let kept = "SELECT count(*) FROM gemini_webhook_deliveries";
     let kept = connection.query_row(kept, [], |row| row.get::<_, i64>(0));
-    assert_eq!(kept, Ok(16 * 6));
+    assert_eq!(kept, Ok(1 + 16 * 6));
+}
+
+/// Without the first key to begin at, each would visit the same rows; with a debt to pay first, none.
+#[test]
+fn processes_of_one_claim_each_forget_what_has_expired() {
+    let guard = Arc::<Guard>::default();
+    let connection = &writer::open(Path::new(":memory:"), &guard).unwrap();
+    for number in 0..100 {
+        add(connection, &format!("a{number:03}"), i64::MAX);
+    }
+    for number in 0..400 {
+        add(connection, &format!("b{number:03}"), 1);
+    }
+    for number in (0..400).step_by(50) {
+        let ledger = Ledger {
+            connection,
+            guard: &guard,
+            sweep: &Sweep::default(),
+        };
+        ledger.begin().unwrap();
+        let key = format!("b{number:03}\u{1}");
+        let outcome = ledger.claim(&Clock::default(), &key, LEASE).unwrap();
+        assert!(matches!(outcome, ClaimOutcome::New(_)));
+        ledger.commit().unwrap();
+    }
+    // The first key comes before that of the first claim.
+    assert_eq!(expired(connection), 1);
+}
+
+#[test]
+fn hooks_that_work_has_removed_are_installed_again() {
+    let guard = Arc::<Guard>::default();
+    let mut connection = writer::open(Path::new(":memory:"), &guard).unwrap();
+    let refuses = |connection: &Connection| {
+        guard.begin(&Clock::default(), LEASE);
+        let refused = connection.prepare("COMMIT").is_err();
+        guard.end();
+        refused
+    };
+    assert!(refuses(&connection));
+    let none = None::<fn(AuthContext<'_>) -> Authorization>;
+    let _ = connection.authorizer(none);
+    assert!(!refuses(&connection));
+    writer::restore(&mut connection, &guard).unwrap();
+    assert!(refuses(&connection));
+}
+
+#[test]
+fn a_sync_reaches_the_disk_on_every_system() {
+    let connection = writer::open(Path::new(":memory:"), &Arc::default()).unwrap();
+    for (pragma, expected) in [
+        ("synchronous", 2),
+        ("fullfsync", 1),
+        ("checkpoint_fullfsync", 1),
+    ] {
+        let value = connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+        assert_eq!(value, Ok(expected), "{pragma}");
+    }
+}
+
+/// At run time, where there are no file descriptors left. When the store is opened, the path is wrong.
+#[test]
+fn a_file_that_can_not_be_opened_for_now_is_no_misconfiguration() {
+    let path = std::env::temp_dir().join("no such folder").join("file.db");
+    let error = StoreError::from(Connection::open(path).unwrap_err());
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
 }

@@ -30,14 +30,11 @@ pub(super) fn start(
     let (opened, is_open) = mpsc::channel();
     let thread = thread::Builder::new()
         .name("gemini-sqlite".to_owned())
-        .spawn(move || match open(&path) {
-            Ok((connection, guard)) => match Ledger::new(&connection, &guard, &sweep) {
-                Ok(ledger) => {
-                    let _ = opened.send(Ok(()));
-                    run(&ledger, &queue);
-                }
-                Err(error) => drop(opened.send(Err(error.into()))),
-            },
+        .spawn(move || match open(&path, &queue.guard) {
+            Ok(mut connection) => {
+                let _ = opened.send(Ok(()));
+                run(&mut connection, &queue, &sweep);
+            }
             Err(error) => drop(opened.send(Err(error))),
         })
         .map_err(StoreError::new)?;
@@ -47,10 +44,10 @@ pub(super) fn start(
     }
 }
 
-pub(super) fn open(path: &Path) -> Result<(Connection, Arc<Guard>), StoreError> {
+pub(super) fn open(path: &Path, guard: &Arc<Guard>) -> Result<Connection, StoreError> {
     /// About 5 s.
     const ATTEMPTS: u32 = 500;
-    let mut connection = Connection::open(path)?;
+    let mut connection = Connection::open(path).map_err(of_opening)?;
     connection.busy_timeout(Duration::ZERO)?;
     // For some locks SQLite does not wait, such as that of the change to a write-ahead log: where
     // several processes open a new file, all but one find it busy.
@@ -61,7 +58,7 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Arc<Guard>), StoreError> 
             Err(error) => {
                 let busy = error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
                 if !busy || attempts.next().is_none() {
-                    return Err(error.into());
+                    return Err(of_opening(error));
                 }
             }
         }
@@ -75,14 +72,34 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Arc<Guard>), StoreError> 
     connection.busy_handler(Some(wait_for_others))?;
     super::inbox::create(&connection)?;
     ledger::check(&connection)?;
-    let guard = Guard::install(&mut connection)?;
-    Ok((connection, guard))
+    guard.install(&mut connection)?;
+    Ok(connection)
+}
+
+/// A file that can't be opened is a wrong path or a missing right. Later it is a lack of file descriptors.
+fn of_opening(error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen) => StoreError::refused(error),
+        _ => error.into(),
+    }
+}
+
+/// Takes back what a user's work may have changed on the connection.
+pub(super) fn restore(connection: &mut Connection, guard: &Arc<Guard>) -> rusqlite::Result<()> {
+    connection.busy_handler(Some(wait_for_others))?;
+    if guard.is_installed() {
+        return Ok(());
+    }
+    guard.install(connection)
 }
 
 /// Returns the journal mode: SQLite keeps another where the file system has no shared memory.
 fn prepare(connection: &Connection) -> rusqlite::Result<String> {
     let mode = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     connection.pragma_update(None, "synchronous", "full")?;
+    // Without these, the disk of a Mac may keep what was synced in its cache. Elsewhere they do nothing.
+    connection.pragma_update(None, "fullfsync", true)?;
+    connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     // Random keys touch a page each: those of a large batch fit, and are not written twice.
     connection.pragma_update(None, "cache_size", -16_384)?;
     connection.execute_batch(sql::SCHEMA)?;
@@ -130,14 +147,19 @@ fn give_way() {
 }
 
 /// Ends once the queue is closed and empty.
-pub(super) fn run(ledger: &Ledger<'_>, queue: &Queue) {
+pub(super) fn run(connection: &mut Connection, queue: &Queue, sweep: &Sweep) {
     // Whatever ends this thread, nobody waits for it in vain.
     let _closing = Closing(queue);
     let mut last = 0;
     while let Some(Turn { operations, work }) = queue.next(last) {
         last = operations.len();
+        let ledger = Ledger {
+            connection,
+            guard: &queue.guard,
+            sweep,
+        };
         let waiting = queue.waiting();
-        if let Err(locked) = share_commit(ledger, operations) {
+        if let Err(locked) = share_commit(&ledger, operations) {
             // Whoever waited before this turn has waited as long for the other process. Each would
             // wait anew by itself.
             queue.refuse(waiting, &locked);
@@ -146,8 +168,11 @@ pub(super) fn run(ledger: &Ledger<'_>, queue: &Queue) {
             }
         } else if let Some(work) = work {
             let waiting = queue.waiting();
-            if let Err(locked) = run_alone(ledger, work) {
+            if let Err(locked) = run_alone(&ledger, work) {
                 queue.refuse(waiting, &locked);
+            }
+            if restore(connection, &queue.guard).is_err() {
+                return;
             }
         }
         give_way();

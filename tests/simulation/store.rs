@@ -265,8 +265,18 @@ impl SimulatedStore {
                 Done::Released
             }
             Operation::Accept(entry) => Done::Accepted(self.inbox().accept(entry.clone()).await?),
-            Operation::Round(round) => Done::Taken(self.inbox().round(round.clone()).await?),
+            Operation::Round(round) => Done::Taken(match &self.store {
+                Inner::Model(model) => model.round_beside(&self.busy(round), round),
+                _ => self.inbox().round(round.clone()).await?,
+            }),
         })
+    }
+
+    /// Chooses the entries of a round that transactions of handlers have just then.
+    fn busy(&self, round: &Round) -> Vec<i64> {
+        let mut rng = self.rng.lock().unwrap();
+        let ids = round.changes.iter().filter_map(|it| it.claim.entry());
+        ids.filter(|_| rng.chance(10)).collect()
     }
 
     /// Tells the oracle.
@@ -306,7 +316,7 @@ impl SimulatedStore {
     fn told(&self, round: &Round, taken: &Taken) -> String {
         let changes = round.changes.iter().zip(&taken.held).map(|(change, held)| {
             let (key, fate) = (change.claim.key(), &change.fate);
-            format!(" {key} {fate:?}, held: {held};")
+            format!(" {key} {fate:?}, held: {held:?};")
         });
         let changes: String = changes.collect();
         let entries = taken.entries.iter().map(|entry| {

@@ -246,8 +246,9 @@ impl Model {
         Acceptance::Stored
     }
 
-    /// All parts of the statement see the table as it was before.
-    fn round_now(&self, round: &Round) -> Taken {
+    /// A round while transactions of handlers have these entries. All parts of the statement see the table as
+    /// it was before.
+    pub(crate) fn round_beside(&self, busy: &[i64], round: &Round) -> Taken {
         let (now, mut entries) = (self.now(), self.entries());
         let mut due: Vec<(i64, i64)> = (entries.iter())
             .filter(|(_, entry)| entry.new.namespace == round.namespace)
@@ -259,7 +260,15 @@ impl Model {
         let next = later.map(|(due, _)| Duration::from_micros(u64::try_from(due - now).unwrap()));
         let taken = due.iter().filter(|(due, id)| *due <= now && !changed(*id));
         let taken: Vec<i64> = taken.map(|(_, id)| *id).take(round.take).collect();
-        let change = |change| change_now(&mut entries, now, change, round.lease);
+        let change = |change: &Change| {
+            let id = change.claim.entry().unwrap();
+            let renewed = matches!(change.fate, Fate::Renew);
+            let token = entries.get(&id).map(|entry| entry.token);
+            if renewed && busy.contains(&id) && token == Some(change.claim.fencing_token()) {
+                return None;
+            }
+            Some(change_now(&mut entries, now, change, round.lease))
+        };
         let held = round.changes.iter().map(change).collect();
         let take = |id: i64| {
             let entry = entries.get_mut(&id).unwrap();
@@ -274,9 +283,11 @@ impl Model {
                 payload: entry.new.payload.clone(),
             }
         };
+        let taken = taken.into_iter().map(take).collect();
+        entries.retain(|_, entry| entry.forget_at.is_none_or(|end| end > now));
         Taken {
             held,
-            entries: taken.into_iter().map(take).collect(),
+            entries: taken,
             next,
         }
     }
@@ -344,11 +355,7 @@ impl InboxStore for Model {
     }
 
     fn round(&self, round: Round) -> StoreFuture<'_, Taken> {
-        let taken = self.round_now(&round);
-        let now = self.now();
-        let kept = |entry: &Stored| entry.forget_at.is_none_or(|end| end > now);
-        self.entries().retain(|_, entry| kept(entry));
-        Box::pin(ready(Ok(taken)))
+        Box::pin(ready(Ok(self.round_beside(&[], &round))))
     }
 
     fn stats<'a>(&'a self, namespace: &'a str) -> StoreFuture<'a, Stats> {

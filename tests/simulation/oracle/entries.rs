@@ -228,21 +228,24 @@ impl Oracle {
         &mut self,
         (now, true_time): (Duration, Duration),
         Change { claim, fate }: &Change,
-        held: bool,
+        held: Option<bool>,
         lease: Duration,
     ) {
         let key = claim.key().to_owned();
         let known = self.inbox.by_key.get_mut(&key);
         let known = known.filter(|known| known.is_held_by(claim));
-        if known.is_some() != held {
+        let waits = held.is_none() && matches!(fate, Fate::Renew);
+        if known.is_some() != (held == Some(true) || waits) {
             let really = known.is_some();
-            let what = format!("{key}: {fate:?} of {claim:?} finds it held: {held}, but: {really}");
+            let what =
+                format!("{key}: {fate:?} of {claim:?} finds it held: {held:?}, but: {really}");
             return self.violated("fencing", what);
         }
         let Some(known) = known else { return };
         let (attempts, ended) = (known.attempts, (key.clone(), claim.fencing_token()));
         let returned = self.inbox.returned.get(&ended).copied();
         match fate {
+            Fate::Renew if waits => {}
             Fate::Renew => {
                 if let State::Working { until, leased, .. } = &mut known.state {
                     (*until, *leased) = (now + lease, true_time);

@@ -30,8 +30,7 @@ pub(super) struct Crew<'w, F> {
     worker: &'w Worker,
     handler: &'w F,
     clock: Clock,
-    /// The entries that were taken, by their ids.
-    held: BTreeMap<i64, Held>,
+    held: BTreeMap<Key, Held>,
     /// What the store has yet to be told.
     ended: Vec<Change>,
     round: Option<UnderWay<'w>>,
@@ -42,6 +41,13 @@ pub(super) struct Crew<'w, F> {
     /// The store failed, and is to be left alone until then.
     paused_until: Option<Instant>,
     stopping: bool,
+}
+
+/// The id and the fencing token of an entry that was taken.
+type Key = (i64, i64);
+
+fn key(claim: &Claim) -> Key {
+    (claim.entry().unwrap_or_default(), claim.fencing_token())
 }
 
 /// An entry that was taken.
@@ -122,7 +128,8 @@ where
             for entry in entries {
                 let (handler, registration) = AbortHandle::new_pair();
                 let claim = entry.claim.clone();
-                let id = claim.entry().unwrap_or_default();
+                let key = key(&claim);
+                self.abort_before(key);
                 let held = Held {
                     claim,
                     until,
@@ -130,12 +137,12 @@ where
                     handler,
                     ended: false,
                 };
-                self.held.insert(id, held);
+                self.held.insert(key, held);
                 let clock = self.clock.clone();
                 let (worker, handler) = (self.worker, self.handler);
                 running.push(async move {
                     (
-                        id,
+                        key,
                         attempt(worker, &clock, handler, entry, registration).await,
                     )
                 });
@@ -213,6 +220,13 @@ where
         now.checked_add(time).unwrap_or(now)
     }
 
+    /// Aborts the handlers of earlier claims on an entry, whose leases have ended by the clock of the store.
+    fn abort_before(&self, (id, fencing_token): Key) {
+        for (_, held) in self.held.range((id, i64::MIN)..(id, fencing_token)) {
+            held.handler.abort();
+        }
+    }
+
     /// Returns the time until something is to be done, if nothing happens before.
     fn next_alarm(&self) -> Option<Duration> {
         let now = self.clock.instant();
@@ -287,30 +301,28 @@ where
 
     fn changed(&mut self, change: &Change, held: Option<bool>, until: Instant) {
         let (soon, renew_at) = (self.after(PAUSE), self.renew_at(until));
-        let Some(id) = change.claim.entry() else {
-            return;
-        };
-        let Some(entry) = self.held.get_mut(&id) else {
+        let key = key(&change.claim);
+        let Some(entry) = self.held.get_mut(&key) else {
             return;
         };
         match (&change.fate, held) {
             (Fate::Renew, Some(true)) => (entry.until, entry.renew_at) = (until, renew_at),
             (Fate::Renew, Some(false)) => entry.handler.abort(),
             (Fate::Renew, None) => entry.renew_at = soon,
-            _ => drop(self.held.remove(&id)),
+            _ => drop(self.held.remove(&key)),
         }
     }
 
-    fn note(&mut self, ends: Vec<(i64, Ended)>) {
-        for (id, end) in ends {
+    fn note(&mut self, ends: Vec<(Key, Ended)>) {
+        for (key, end) in ends {
             match end {
                 Ended::Changed(change) => {
-                    if let Some(held) = self.held.get_mut(&id) {
+                    if let Some(held) = self.held.get_mut(&key) {
                         held.ended = true;
                         self.ended.push(change);
                     }
                 }
-                Ended::Gone => drop(self.held.remove(&id)),
+                Ended::Gone => drop(self.held.remove(&key)),
             }
         }
     }

@@ -110,8 +110,9 @@ impl PostgresStore {
     ///
     /// Unless they are given, `connect_timeout` and `tcp_user_timeout` are 5 s, `keepalives_idle` is a
     /// minute, and the `options` of the connection set a `statement_timeout` of 4 s, so that a statement
-    /// that waits for a lock does not outlive this process. A connection pooler in between may refuse the
-    /// `options`: write an empty `options=` to have none.
+    /// that waits for a lock does not outlive this process, and `plan_cache_mode=force_generic_plan` and
+    /// `enable_seqscan=off`, which keep the plans of the crate's statements. A connection pooler in between
+    /// may refuse the `options`: write an empty `options=` to have none.
     ///
     /// # Errors
     ///
@@ -129,8 +130,8 @@ impl PostgresStore {
         pool.map(Self::new).map_err(StoreError::new)
     }
 
-    /// Builds a store with connections of the caller's own. Set a `statement_timeout` for them, as
-    /// [`connect`](Self::connect) does. [Transactions](Self::begin) take connections out of
+    /// Builds a store with connections of the caller's own. Set their options as [`connect`](Self::connect)
+    /// does. [Transactions](Self::begin) take connections out of
     /// the pool, at most 16.
     #[must_use]
     pub fn new(pool: Pool) -> Self {

@@ -10,9 +10,17 @@ use tokio_postgres::{
 use super::pool::PATIENCE;
 use crate::{encoding::percent_decode, store::StoreError};
 
-/// Ends a statement whose client does not wait for it any more, within [`PATIENCE`]: one that waits for
-/// a lock would not notice that its client has gone, and keep its connection.
-const LIMIT: &str = "-c statement_timeout=4s";
+/// The options of a connection.
+///
+/// The limit ends a statement whose client does not wait for it any more, within [`PATIENCE`]: one that waits
+/// for a lock would not notice that its client has gone, and keep its connection. The others keep the plans
+/// of the crate's statements: they are planned once, which takes longer than to run them, and by an index even
+/// where that happens while a table is empty.
+const OPTIONS: [(&str, &str); 3] = [
+    ("statement_timeout", "4s"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+];
 
 /// An address, and how the certificate of its server is verified.
 pub(super) struct Address {
@@ -38,7 +46,7 @@ impl Address {
     /// know.
     pub(super) fn parse(text: &str) -> Result<Self, StoreError> {
         let (mut verify, mut roots, mut mode) = (Verify::Nothing, None, None);
-        let mut is_limited = text.contains("statement_timeout");
+        let mut has_none = false;
         let (address, query) = match text.split_once('?') {
             Some((address, query)) if text.contains("://") => (address, query),
             _ => (text, ""),
@@ -55,7 +63,7 @@ impl Address {
                     ));
                 }
                 // A pooler in between may refuse them.
-                "options" if value.is_empty() => is_limited = true,
+                "options" if value.is_empty() => has_none = true,
                 _ => kept.push(pair),
             }
         }
@@ -107,10 +115,12 @@ impl Address {
         if config.get_tcp_user_timeout().is_none() {
             config.tcp_user_timeout(PATIENCE);
         }
-        if !is_limited {
-            let options = config.get_options().unwrap_or_default();
-            let options = format!("{options} {LIMIT}");
-            config.options(options.trim_start());
+        let given = config.get_options().unwrap_or_default().to_owned();
+        let others = OPTIONS.iter().filter(|(name, _)| !given.contains(name));
+        let others = others.map(|(name, value)| format!("-c {name}={value}"));
+        let options: Vec<_> = std::iter::once(given.clone()).chain(others).collect();
+        if !has_none {
+            config.options(options.join(" ").trim_start());
         }
         // The client needs a name for TLS, as which libpq too takes the address.
         if config.get_hosts().is_empty() {

@@ -155,6 +155,8 @@ pub(super) const BEGIN: &str = concat!(
     "
     BEGIN ISOLATION LEVEL READ COMMITTED;
     SET LOCAL statement_timeout = '60s';
+    SET LOCAL plan_cache_mode = auto;
+    SET LOCAL enable_seqscan = on;
     SET LOCAL idle_in_transaction_session_timeout = '60s';
     SELECT ",
     place!("txid_current()")

@@ -62,6 +62,14 @@ struct Held {
     ended: bool,
 }
 
+impl Held {
+    /// The handler needs its lease. One that has removed its entry, in the transaction of its effect, may go
+    /// on: nobody else can have the entry.
+    fn needs_lease(&self) -> bool {
+        !self.ended && !self.claim.is_completed()
+    }
+}
+
 /// A round that the store was asked for.
 struct UnderWay<'w> {
     asked: Instant,
@@ -162,7 +170,7 @@ where
     fn begin_round(&mut self) {
         let now = self.clock.instant();
         for held in self.held.values() {
-            if held.until <= now && !held.ended {
+            if held.until <= now && held.needs_lease() {
                 held.handler.abort();
             }
         }
@@ -174,7 +182,7 @@ where
         let told = news.told();
         let take = self.free();
         let looks = take > 0 && (told != self.seen || self.look_at <= now);
-        let due = |held: &&Held| !held.ended && held.renew_at <= now;
+        let due = |held: &&Held| held.needs_lease() && held.renew_at <= now;
         let renewed = self.held.values().filter(due);
         let renewed = renewed.map(|held| Change {
             claim: held.claim.clone(),
@@ -231,7 +239,7 @@ where
     fn next_alarm(&self) -> Option<Duration> {
         let now = self.clock.instant();
         let looks = (self.free() > 0).then_some(self.look_at);
-        let leases = self.held.values().filter(|held| !held.ended);
+        let leases = self.held.values().filter(|held| held.needs_lease());
         let renewals = leases.clone().map(|held| held.renew_at).min();
         let round = match (self.round.is_some(), self.paused_until) {
             (true, _) => None,
@@ -307,7 +315,8 @@ where
         };
         match (&change.fate, held) {
             (Fate::Renew, Some(true)) => (entry.until, entry.renew_at) = (until, renew_at),
-            (Fate::Renew, Some(false)) => entry.handler.abort(),
+            (Fate::Renew, Some(false)) if entry.needs_lease() => entry.handler.abort(),
+            (Fate::Renew, Some(false)) => {}
             (Fate::Renew, None) => entry.renew_at = soon,
             _ => drop(self.held.remove(&key)),
         }

@@ -517,7 +517,7 @@ impl Adversary {
             (Some(token), _) if self.now() > over => {
                 let (sent, _) = self.foreign(Value::Null);
                 let uri = JobTokens::callback_uri("/webhook", &token);
-                self.forge(sent, &uri);
+                self.send(sent, &uri, Purpose::Outdated);
             }
             (_, Some(secret)) => {
                 let (id, now, body) = (self.id(), wall(self.now()), self.body());

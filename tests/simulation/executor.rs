@@ -177,11 +177,16 @@ impl Executor {
         !will
     }
 
-    /// Drops all tasks of a group where they stand.
-    fn crash(&self, group: Group) {
+    /// Some tasks of the group have run, and it has not ended.
+    pub(crate) fn is_alive(&self, group: Group) -> bool {
+        self.core().groups.contains_key(&group)
+    }
+
+    /// Drops all tasks of a group where they stand. Returns true if it was about to crash.
+    pub(crate) fn end(&self, group: Group) -> bool {
         let mut dropped = Vec::new();
         let mut core = self.core();
-        core.groups.remove(&group);
+        let state = core.groups.remove(&group);
         core.tasks.retain(|_, task| {
             let stays = task.group != group;
             if !stays {
@@ -192,6 +197,7 @@ impl Executor {
         // What they drop may come back here.
         drop(core);
         drop(dropped);
+        state.is_some_and(|state| state.fuse.is_some())
     }
 
     /// Drops all tasks.
@@ -274,7 +280,7 @@ impl Executor {
             drop(core);
         }
         if crashes {
-            self.crash(group);
+            self.end(group);
             return Step::Crashed(group);
         }
         Step::Polled

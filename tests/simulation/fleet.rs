@@ -1,23 +1,30 @@
 //! Our side: machines, the processes on them, and the handler.
 
 use std::{
+    future::pending,
     panic::resume_unwind,
     sync::{Arc, Mutex},
+    thread,
     time::Duration,
 };
 
 use gemini_webhooks::{
-    Attempt, Delivery, Error, PerRequest, Receiver, Secret, SharedVerifier, Verifier,
+    Attempt, Delivery, Error, Inbox, PerRequest, Receiver, Secret, SharedVerifier, Verifier,
     keys::{BoxFuture, FetchError, Fetched, KeySource, RefreshedKeys},
     receiver::{HandlerError, Outcome, Received, Reply},
+    store::Claim,
     testing::{Clock, Random, SignedDelivery},
 };
 
 use crate::{
     adversary,
-    executor::{Group, OUTSIDE, Sender, channel},
+    executor::{Group, OUTSIDE, Sender, Waiter, channel},
     google::{Mode, wall},
-    oracle::Identity,
+    oracle::{
+        Identity,
+        entries::{ATTEMPT_TIMEOUT, LEASE, MAX_ATTEMPTS},
+    },
+    plan,
     rng::Rng,
     store::{Backend, SimulatedStore},
     world::World,
@@ -39,17 +46,30 @@ pub(crate) struct Process {
     pub(crate) backend: Backend,
     pub(crate) group: Group,
     pub(crate) running: Option<Running>,
+    /// To shut its worker down; `None` if there is none, or it is told.
+    pub(crate) shutdown: Option<Shutdown>,
     /// The time since which nothing has happened to it.
     pub(crate) calm_since: Duration,
 }
 
+pub(crate) struct Shutdown {
+    begin: Sender<()>,
+    ended: Waiter<()>,
+}
+
 #[derive(Clone)]
 pub(crate) struct Running {
-    receiver: Receiver,
+    endpoint: Endpoint,
     verifier: SharedVerifier,
     keys: Arc<RefreshedKeys>,
     fetches: Arc<Mutex<Fetches>>,
     store: Arc<SimulatedStore>,
+}
+
+#[derive(Clone)]
+enum Endpoint {
+    Handle(Receiver),
+    Accept(Inbox),
 }
 
 /// The fetches of a process.
@@ -71,6 +91,8 @@ pub(crate) enum Purpose {
     Forged,
     /// A foreign event with a token that has leaked.
     Leaked,
+    /// A foreign event with a token that has leaked and expired: an inbox keeps it as a dead letter.
+    Outdated,
 }
 
 pub(crate) struct Request {
@@ -124,16 +146,35 @@ pub(crate) fn start(world: &World, place: usize) {
     let verifier = SharedVerifier::from(verifier(world, &clock, &keys, &secrets));
     let store = SimulatedStore::open(world, &process.backend, &clock, group, rng.next());
     let store = Arc::new(store);
-    let receiver = Receiver::builder(verifier.clone(), Arc::clone(&store));
+    let endpoint = match world.plan.mode() {
+        plan::Mode::Handle => {
+            let receiver = Receiver::builder(verifier.clone(), Arc::clone(&store));
+            Endpoint::Handle(receiver.namespace("fleet").build().unwrap())
+        }
+        plan::Mode::Inbox => {
+            let inbox = Inbox::builder(verifier.clone(), Arc::clone(&store));
+            Endpoint::Accept(inbox.namespace("fleet").build().unwrap())
+        }
+    };
     let running = Running {
-        receiver: receiver.namespace("fleet").build().unwrap(),
+        endpoint,
         verifier,
         keys: Arc::clone(&keys),
         fetches,
         store,
     };
     process.group = group;
-    process.running = Some(running);
+    process.running = Some(running.clone());
+    process.shutdown = running.inbox().is_some().then(|| {
+        let (begin, begun) = channel();
+        let (end, ended) = channel();
+        let worker = work_off(world.clone(), place, running, begun, rng);
+        world.executor.spawn(group, None, async move {
+            worker.await;
+            end.send(());
+        });
+        Shutdown { begin, ended }
+    });
     process.calm_since = now;
     drop(fleet);
     world.trace(|| format!("process {place} starts"));
@@ -142,6 +183,92 @@ pub(crate) fn start(world: &World, place: usize) {
     executor.spawn(group, None, async move {
         keys.run(|error| world.trace(|| format!("process {place} fetched no keys: {error}")))
             .await;
+    });
+}
+
+/// Runs the worker of a process.
+async fn work_off(
+    world: World,
+    place: usize,
+    running: Running,
+    shutdown: Waiter<()>,
+    mut rng: Rng,
+) {
+    let inbox = running.inbox().unwrap();
+    let worker = (inbox.worker())
+        .concurrency(*rng.pick(&[1, 2, 8, 8]))
+        .lease(LEASE)
+        .attempt_timeout(ATTEMPT_TIMEOUT)
+        .max_attempts(MAX_ATTEMPTS)
+        .backoff(Duration::from_secs(1), Duration::from_secs(300))
+        .poll_interval(Duration::from_secs(*rng.pick(&[60, 300, 900])))
+        .random(Random::seeded(rng.next()))
+        .on_store_error({
+            let world = world.clone();
+            move |error| world.trace(|| format!("worker of process {place}: {error}"))
+        });
+    let handler = |received| handle(&world, &running, received);
+    let shutdown = async {
+        let _ = shutdown.await;
+        world.trace(|| format!("worker of process {place} is to shut down"));
+    };
+    worker.run(handler, shutdown).await;
+    world.trace(|| format!("worker of process {place} has shut down"));
+    let (group, now) = (running.store.group, running.store.now());
+    world.oracle().shut_down(group, now);
+}
+
+/// Shuts the worker of a process down, and starts another process in its place.
+pub(crate) async fn restart(world: World, place: usize, down: Duration) {
+    let (group, shutdown) = {
+        let process = &mut world.fleet().processes[place];
+        (process.group, process.shutdown.take())
+    };
+    // It is down, or it is told already.
+    let Some(shutdown) = shutdown else { return };
+    shutdown.begin.send(());
+    if shutdown.ended.await.is_none() {
+        return;
+    }
+    let was_to_crash = world.executor.end(group);
+    let dropped = world.fleet().processes[place].running.take();
+    drop(dropped);
+    world.oracle().load.restarts += 1;
+    world.oracle().load.crashes += u64::from(was_to_crash);
+    world.executor.sleep(down).await;
+    start(&world, place);
+}
+
+/// Somebody looks after the dead letters, in one of the processes.
+pub(crate) fn look_after_dead_letters(world: &World, rng: &mut Rng) {
+    let places = world.fleet().processes.len();
+    let process = rng.index(places);
+    let (group, running) = {
+        let process = &world.fleet().processes[process];
+        (process.group, process.running.clone())
+    };
+    let Some(inbox) = running.as_ref().and_then(Running::inbox).cloned() else {
+        return;
+    };
+    let mut rng = Rng::new(rng.next(), "dead letters");
+    world.executor.spawn(group, None, async move {
+        let _ = inbox.stats().await;
+        let mut last = 0;
+        let limit = *rng.pick(&[1, 5, 1_000]);
+        while let Ok(page) = inbox.dead_letters(last, limit).await {
+            for letter in &page {
+                // One that was dead from the beginning is not ours.
+                if letter.attempts > 0 && rng.chance(30) {
+                    let _ = inbox.retry(letter.id).await;
+                } else if rng.chance(20) {
+                    let _ = inbox.discard(letter.id).await;
+                }
+            }
+            match page.last() {
+                Some(letter) if page.len() == limit => last = letter.id,
+                _ => return,
+            }
+        }
     });
 }
 
@@ -200,6 +327,7 @@ impl World {
         let (place, group, running) = {
             let fleet = self.fleet();
             let up = fleet.processes.iter().enumerate();
+            let up = up.filter(|(_, it)| it.accepts());
             let up = up.filter_map(|(place, it)| Some((place, it.group, it.running.clone()?)));
             let wanted = |place: usize| request.place.is_none_or(|wanted| wanted == place);
             let up: Vec<_> = up.filter(|(place, ..)| wanted(*place)).collect();
@@ -227,12 +355,19 @@ async fn serve(world: &World, place: usize, running: &Running, request: &Request
     match purpose {
         Purpose::Genuine(_) => world.oracle().load.attempts += 1,
         Purpose::Copy => {}
-        Purpose::Forged | Purpose::Leaked => world.oracle().load.adversary += 1,
+        Purpose::Forged | Purpose::Leaked | Purpose::Outdated => {
+            world.oracle().load.adversary += 1;
+        }
     }
     let headers = sent.headers();
     let attempt = Attempt::from_pairs(headers).map(|attempt| attempt.with_uri(uri));
-    let handler = |received| handle(world, running, received);
-    let reply = running.receiver.handle(attempt, &sent.body, handler).await;
+    let reply = match &running.endpoint {
+        Endpoint::Handle(receiver) => {
+            let handler = |received| handle(world, running, received);
+            receiver.handle(attempt, &sent.body, handler).await
+        }
+        Endpoint::Accept(inbox) => inbox.accept(attempt, &sent.body).await,
+    };
     let operations = running.store.operations_of(task);
     world.trace(|| {
         let code = reply.outcome.code();
@@ -241,8 +376,34 @@ async fn serve(world: &World, place: usize, running: &Running, request: &Request
             reply.status, sent.id
         )
     });
+    if running.inbox().is_some() {
+        check_inbox(world, request, &reply);
+    }
     check(world, place, request, &reply, begun, operations);
     reply.status
+}
+
+fn check_inbox(world: &World, request: &Request, reply: &Reply<'_>) {
+    let mut oracle = world.oracle();
+    let Some(delivery) = &reply.delivery else {
+        return;
+    };
+    let key = format!("fleet/{}", delivery.idempotency_key());
+    oracle.answered_by_inbox(&key, reply.status);
+    // Tokens that have leaked expire too, and those of genuine deliveries do so after the last retry.
+    let expected = match (request.purpose, &reply.outcome) {
+        (Purpose::Outdated, outcome) => matches!(outcome, Outcome::SetAside(_)),
+        (Purpose::Genuine(_), outcome) => matches!(outcome, Outcome::Accepted),
+        (_, outcome) => matches!(outcome, Outcome::Accepted | Outcome::SetAside(_)),
+    };
+    match &reply.outcome {
+        _ if expected => oracle.stored(&identity(delivery).unwrap()),
+        Outcome::Duplicate | Outcome::StoreUnavailable(_) => {}
+        other => {
+            let (id, code) = (&request.sent.id, other.code());
+            oracle.violated("authentic", format_args!("{id} is answered: {code}"));
+        }
+    }
 }
 
 fn check(
@@ -257,7 +418,13 @@ fn check(
     let running_since = world.fleet().processes[place].calm_since;
     let calm_since = running_since.max(world.key_server().sound_since);
     let mut oracle = world.oracle();
-    if request.purpose == Purpose::Forged && reply.status < 400 {
+    let handles = world.plan.mode() == plan::Mode::Handle;
+    let forged = match request.purpose {
+        Purpose::Forged => true,
+        Purpose::Outdated => handles,
+        _ => false,
+    };
+    if forged && reply.status < 400 {
         oracle.violated(
             "authentic",
             format_args!("a forgery is answered {}: {id}", reply.status),
@@ -271,7 +438,9 @@ fn check(
     }
     let Outcome::Refused(refusal) = &reply.outcome else {
         let identity = reply.delivery.as_ref().and_then(identity);
-        oracle.answered(&identity.unwrap(), reply.status);
+        if handles {
+            oracle.answered(&identity.unwrap(), reply.status);
+        }
         return;
     };
     oracle.load.refused += 1;
@@ -316,7 +485,22 @@ pub(crate) fn check_keys(world: &World, place: usize) {
     }
 }
 
+impl Process {
+    /// It is not shutting down.
+    fn accepts(&self) -> bool {
+        let inbox = self.running.as_ref().and_then(Running::inbox);
+        inbox.is_none() || self.shutdown.is_some()
+    }
+}
+
 impl Running {
+    fn inbox(&self) -> Option<&Inbox> {
+        match &self.endpoint {
+            Endpoint::Handle(_) => None,
+            Endpoint::Accept(inbox) => Some(inbox),
+        }
+    }
+
     /// Only the most recent fetch may replace the keys.
     fn check_keys(&self, world: &World, place: usize) {
         let fetches = self.fetches.lock().unwrap();
@@ -341,15 +525,56 @@ async fn handle(
 ) -> Result<(), HandlerError> {
     let claim = received.claim().clone();
     world.trace(|| format!("handler begins {}", claim.key()));
+    let handling = Handling::begin(world, running, &claim);
     let result = work(world, running, received).await;
     world.trace(|| format!("handler ends {}: {result:?}", claim.key()));
+    if let Some(mut handling) = handling {
+        handling.returned = true;
+    }
     if result
         .as_ref()
         .map_or_else(HandlerError::is_permanent, |()| true)
     {
-        world.oracle().finished(&claim);
+        let mut oracle = world.oracle();
+        oracle.finished(&claim);
+        if claim.entry().is_some() {
+            oracle.returned(&claim, world.executor.now(), result.is_err());
+        }
     }
     result
+}
+
+/// A handler of a worker that runs.
+struct Handling<'w> {
+    world: &'w World,
+    group: Group,
+    claim: &'w Claim,
+    returned: bool,
+}
+
+impl<'w> Handling<'w> {
+    fn begin(world: &'w World, running: &Running, claim: &'w Claim) -> Option<Self> {
+        claim.entry()?;
+        let now = world.executor.now();
+        let group = running.store.group;
+        world.oracle().handler_begins(group, claim, now);
+        Some(Self {
+            world,
+            group,
+            claim,
+            returned: false,
+        })
+    }
+}
+
+impl Drop for Handling<'_> {
+    fn drop(&mut self) {
+        let now = self.world.executor.now();
+        let crashed = !self.world.executor.is_alive(self.group);
+        let dropped = !self.returned && !crashed && !thread::panicking();
+        let mut oracle = self.world.oracle();
+        oracle.handler_ends(self.claim, now, dropped);
+    }
 }
 
 async fn work(
@@ -372,6 +597,15 @@ async fn work(
     if world.plan.handler_faults == 0 {
         return Ok(());
     }
+    let in_worker = received.claim().entry().is_some();
+    if in_worker && number.is_some_and(|number| number % 150 == 77) {
+        // It kills each process that handles it.
+        world.executor.crash_after(running.store.group, 0);
+        return pending().await;
+    }
+    if in_worker && rng.chance(4) {
+        return pending().await;
+    }
     let time = match rng.below(20) {
         0..15 => rng.time(0, 500),
         15..17 => rng.time(1_000, 30_000),
@@ -389,6 +623,10 @@ async fn work(
     }
     world.executor.sleep(time).await;
     match fate {
+        1 if in_worker => {
+            let error = HandlerError::from("the handler wants to wait");
+            Err(error.retry_after(rng.time(0, 600_000)))
+        }
         1..4 => Err(HandlerError::from("the handler fails")),
         4 => Err(HandlerError::permanent("the handler fails for good")),
         5..12 => running.store.effect(&received, &identity).await,
@@ -517,9 +755,11 @@ pub(crate) async fn pause(world: World, place: usize, duration: Duration) {
     let group = world.fleet().processes[place].group;
     world.trace(|| format!("process {place} pauses for {duration:?}"));
     world.executor.pause(group, true);
+    world.oracle().paused(group, world.executor.now());
     world.executor.sleep(duration).await;
     world.executor.pause(group, false);
     let now = world.executor.now();
+    world.oracle().goes_on(group, now);
     world.fleet().processes[place].calm_since = now;
 }
 
@@ -537,6 +777,7 @@ pub(crate) fn crashed(world: &World, group: Group) {
     drop(fleet);
     drop(dropped);
     world.oracle().load.crashes += 1;
+    world.oracle().crashed(group);
     world.trace(|| format!("process {place} crashes"));
     let down = world.balancer().time(500, 60_000);
     let world = world.clone();

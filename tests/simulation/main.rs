@@ -153,6 +153,11 @@ fn every_promise_holds_in_a_fleet_under_attack() {
                         load.key_rotations == 3 && load.secret_rotations == 1,
                         "seed {seed}: {load:?}"
                     );
+                    let inbox = plan.mode() == plan::Mode::Inbox;
+                    assert!(
+                        !inbox || load.taken >= 300 && load.dead > 0,
+                        "seed {seed}: {load:?}"
+                    );
                     assert!(
                         load.crashes >= 10 && load.outages == 3,
                         "seed {seed}: {load:?}"
@@ -175,9 +180,11 @@ fn every_promise_holds_in_a_fleet_under_attack() {
 #[test]
 fn two_runs_of_a_seed_are_the_same_byte_for_byte() {
     for seed in 1..=2 {
-        let plan = Plan::new(seed);
-        let [one, other] = [(); 2].map(|()| run(&plan, true).trace.unwrap());
-        assert!(one.lines().count() > 1_000);
-        assert!(one == other, "seed {seed}");
+        for changes in ["mode=handle", "mode=inbox"] {
+            let plan = Plan::new(seed).with(changes).unwrap();
+            let [one, other] = [(); 2].map(|()| run(&plan, true).trace.unwrap());
+            assert!(one.lines().count() > 1_000);
+            assert!(one == other, "seed {seed} {changes}");
+        }
     }
 }

@@ -13,6 +13,10 @@ use gemini_webhooks::{
 
 use crate::google::Genuine;
 
+pub(crate) mod entries;
+
+use entries::Entries;
+
 /// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Violation {
@@ -43,6 +47,9 @@ pub(crate) struct Oracle {
     /// The true time of the last step of a clock.
     pub(crate) last_step: Duration,
     acknowledged: BTreeSet<u64>,
+    inbox: Entries,
+    /// Those that were answered as stored.
+    stored: BTreeSet<Identity>,
     pub(crate) load: Load,
 }
 
@@ -62,6 +69,12 @@ pub(crate) struct Load {
     pub(crate) store_operations: u64,
     /// Commits of several operations.
     pub(crate) batches: u64,
+    /// Entries that workers took.
+    pub(crate) taken: u64,
+    /// Entries that became dead letters.
+    pub(crate) dead: u64,
+    /// Processes whose worker was shut down.
+    pub(crate) restarts: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -250,6 +263,13 @@ impl Oracle {
                 "lost",
                 format_args!("{identity:?} is answered {status}, but not done"),
             );
+        }
+    }
+
+    /// Whatever comes of a delivery, it is stored once.
+    pub(crate) fn stored(&mut self, identity: &Identity) {
+        if !self.stored.insert(identity.clone()) {
+            self.violated("stored once", format_args!("{identity:?} is stored twice"));
         }
     }
 

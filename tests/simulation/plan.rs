@@ -24,11 +24,23 @@ const STORES: [(&str, StoreKind); 4] = [
     ("redis", StoreKind::Redis),
 ];
 
+/// The way in which the processes of a fleet take deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// With a `Receiver`, whose handler runs while the sender waits.
+    Handle,
+    /// With an `Inbox`, and a `Worker` in each process.
+    Inbox,
+}
+
+const MODES: [(&str, Mode); 2] = [("handle", Mode::Handle), ("inbox", Mode::Inbox)];
+
 /// The numbers of everything that happens in one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) store: StoreKind,
+    mode: Mode,
     /// Processes that receive.
     pub(crate) receivers: u64,
     /// The time in which everything happens. Retries, and replays, go on for 26 hours more.
@@ -40,7 +52,11 @@ pub(crate) struct Plan {
     pub(crate) key_rotations: u64,
     pub(crate) secret_rotations: u64,
     pub(crate) crashes: u64,
+    /// Processes with a worker that are shut down, and start again.
+    pub(crate) restarts: u64,
     pub(crate) pauses: u64,
+    /// Times at which a process with a worker can't reach the store.
+    pub(crate) partitions: u64,
     pub(crate) clock_steps: u64,
     /// Of the store, the key server and the network, in turn.
     pub(crate) outages: u64,
@@ -69,6 +85,7 @@ impl Plan {
         Self {
             seed,
             store: STORES[rng.index(6) % 4].1,
+            mode: MODES[usize::from(Rng::new(seed, "mode").chance(60))].1,
             receivers: 1 + rng.below(5),
             hours: 24,
             deliveries: 300 + rng.below(40),
@@ -76,7 +93,9 @@ impl Plan {
             key_rotations: 3,
             secret_rotations: 1,
             crashes: 11 + rng.below(6),
+            restarts: 4,
             pauses: 6,
+            partitions: 6,
             clock_steps: 6,
             outages: 3,
             network_faults: 1,
@@ -86,11 +105,13 @@ impl Plan {
     }
 
     /// The numbers, each under its name.
-    fn numbers(&mut self) -> [(&'static str, &mut u64); 13] {
+    fn numbers(&mut self) -> [(&'static str, &mut u64); 15] {
         [
             ("acts", &mut self.acts),
             ("crashes", &mut self.crashes),
+            ("restarts", &mut self.restarts),
             ("pauses", &mut self.pauses),
+            ("partitions", &mut self.partitions),
             ("clock_steps", &mut self.clock_steps),
             ("outages", &mut self.outages),
             ("network_faults", &mut self.network_faults),
@@ -102,6 +123,15 @@ impl Plan {
             ("hours", &mut self.hours),
             ("deliveries", &mut self.deliveries),
         ]
+    }
+
+    /// Redis has no inbox.
+    pub(crate) fn mode(&self) -> Mode {
+        if self.store == StoreKind::Redis {
+            Mode::Handle
+        } else {
+            self.mode
+        }
     }
 
     /// Everything happens in so many milliseconds.
@@ -122,6 +152,12 @@ impl Plan {
                 let known = STORES.iter().find(|(name, _)| *name == value);
                 let names = STORES.map(|(name, _)| name).join(", ");
                 self.store = known.ok_or_else(|| format!("a store is one of {names}"))?.1;
+                continue;
+            }
+            if name == "mode" {
+                let known = MODES.iter().find(|(name, _)| *name == value);
+                let names = MODES.map(|(name, _)| name).join(", ");
+                self.mode = known.ok_or_else(|| format!("a mode is one of {names}"))?.1;
                 continue;
             }
             let mut numbers = self.numbers();
@@ -160,7 +196,8 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let store = STORES.iter().find(|(_, store)| *store == self.store);
-        write!(f, "store={}", store.unwrap().0)?;
+        let mode = MODES.iter().find(|(_, mode)| *mode == self.mode());
+        write!(f, "store={} mode={}", store.unwrap().0, mode.unwrap().0)?;
         for (name, number) in self.clone().numbers() {
             write!(f, " {name}={number}")?;
         }

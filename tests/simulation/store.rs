@@ -8,6 +8,7 @@ use std::{
 };
 
 use gemini_webhooks::{
+    inbox::{Acceptance, DeadLetter, InboxStore, NewEntry, Round, Stats, Taken},
     receiver::{HandlerError, Received},
     store::{
         Claim, ClaimOutcome, IdempotencyStore, MemoryStore, SqliteStore, StoreError,
@@ -22,7 +23,7 @@ use crate::{
     executor::{Group, Sender, channel},
     model::Model,
     occupied::{begin, occupy},
-    oracle::Identity,
+    oracle::{Identity, entries::LEASE},
     rng::Rng,
     world::World,
 };
@@ -45,7 +46,7 @@ pub(crate) struct SimulatedStore {
     /// The number of operations of each task.
     operations: Mutex<BTreeMap<u64, u64>>,
     /// The tasks of the process, in which a batch is committed.
-    group: Group,
+    pub(crate) group: Group,
     /// The operations that wait for a commit.
     waiting: Mutex<Vec<Waiting>>,
 }
@@ -67,12 +68,16 @@ enum Operation {
     Claim(String, Duration),
     Complete(Claim, Duration),
     Release(Claim),
+    Accept(NewEntry),
+    Round(Round),
 }
 
 enum Done {
     Claimed(ClaimOutcome),
     Completed(bool),
     Released,
+    Accepted(Acceptance),
+    Taken(Taken),
 }
 
 struct Waiting {
@@ -122,7 +127,7 @@ impl SimulatedStore {
     }
 
     /// The time of the store's clock, as exact as the store knows it.
-    fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         match &self.clock {
             StoreClock::Monotonic(machine) => self.world.executor.elapsed(*machine),
             StoreClock::Model(model) => Duration::from_micros(u64::try_from(model.now()).unwrap()),
@@ -134,6 +139,14 @@ impl SimulatedStore {
     }
 
     fn inner(&self) -> &dyn IdempotencyStore {
+        match &self.store {
+            Inner::Memory(store) => store,
+            Inner::Model(store) => store,
+            Inner::Sqlite(store) => store,
+        }
+    }
+
+    fn inbox(&self) -> &dyn InboxStore {
         match &self.store {
             Inner::Memory(store) => store,
             Inner::Model(store) => store,
@@ -157,7 +170,7 @@ impl SimulatedStore {
             (rng.time(0, longest), faults && rng.chance(2))
         };
         self.world.executor.sleep(time).await;
-        if lost || self.world.store_is_down() {
+        if lost || self.world.store_is_down(self.group) {
             self.world
                 .trace(|| "store   fails an operation, before it has happened or after".into());
             return Err(StoreError::new("the simulation lets it fail"));
@@ -189,7 +202,11 @@ impl SimulatedStore {
             .trace(|| format!("store   effect of {}: {done:?}", claim.key()));
         if done.is_ok() || lost {
             let mut oracle = self.world.oracle();
-            oracle.completed(now, claim, claim.retention(), done.is_ok());
+            if claim.entry().is_some() {
+                oracle.effected(claim, done.is_ok());
+            } else {
+                oracle.completed(now, claim, claim.retention(), done.is_ok());
+            }
             if done.is_ok() {
                 oracle.effects.insert(identity.clone());
             }
@@ -247,7 +264,19 @@ impl SimulatedStore {
                 store.release(claim).await?;
                 Done::Released
             }
+            Operation::Accept(entry) => Done::Accepted(self.inbox().accept(entry.clone()).await?),
+            Operation::Round(round) => Done::Taken(match &self.store {
+                Inner::Model(model) => model.round_beside(&self.busy(round), round),
+                _ => self.inbox().round(round.clone()).await?,
+            }),
         })
+    }
+
+    /// Chooses the entries of a round that transactions of handlers have just then.
+    fn busy(&self, round: &Round) -> Vec<i64> {
+        let mut rng = self.rng.lock().unwrap();
+        let ids = round.changes.iter().filter_map(|it| it.claim.entry());
+        ids.filter(|_| rng.chance(10)).collect()
     }
 
     /// Tells the oracle.
@@ -267,8 +296,37 @@ impl SimulatedStore {
                 world.trace(|| format!("store   release {}", claim.key()));
                 world.oracle().released(claim);
             }
+            (Operation::Accept(entry), Done::Accepted(outcome)) => {
+                world.trace(|| format!("store   accept {}: {outcome:?}", entry.key));
+                let times = (now, world.executor.now());
+                world.oracle().accepted(times, entry, *outcome);
+            }
+            (Operation::Round(round), Done::Taken(taken)) => {
+                world.trace(|| self.told(round, taken));
+                let times = (now, world.executor.now());
+                let sees_own = !matches!(self.store, Inner::Model(_));
+                let mut oracle = world.oracle();
+                oracle.round(times, self.group, (round, taken), sees_own);
+            }
             _ => unreachable!("an answer to another operation"),
         }
+    }
+
+    /// A round in words.
+    fn told(&self, round: &Round, taken: &Taken) -> String {
+        let changes = round.changes.iter().zip(&taken.held).map(|(change, held)| {
+            let (key, fate) = (change.claim.key(), &change.fate);
+            format!(" {key} {fate:?}, held: {held:?};")
+        });
+        let changes: String = changes.collect();
+        let entries = taken.entries.iter().map(|entry| {
+            let (key, attempt) = (entry.claim.key(), entry.attempt);
+            format!(" {key} attempt {attempt},")
+        });
+        let entries: String = entries.collect();
+        let Group(process) = self.group;
+        let next = taken.next;
+        format!("store   round of {process}:{changes} takes{entries} next in {next:?}")
     }
 
     /// Waits for the commit that the operations of these milliseconds share. Whoever stops waiting does
@@ -298,15 +356,19 @@ impl SimulatedStore {
         let Inner::Sqlite(store) = &self.store else {
             unreachable!("only SQLite has batches here");
         };
-        // Until all of them are in its queue.
-        let occupied = occupy(store);
         let mut operations = Vec::new();
-        for waiting in &batch {
-            let mut operation = Box::pin(self.perform(&waiting.operation));
-            assert!(begin(&mut operation).is_pending());
-            operations.push(operation);
+        if let [alone] = &batch[..] {
+            operations.push(Box::pin(self.perform(&alone.operation)));
+        } else {
+            // Until all of them are in its queue.
+            let occupied = occupy(store);
+            for waiting in &batch {
+                let mut operation = Box::pin(self.perform(&waiting.operation));
+                assert!(begin(&mut operation).is_pending());
+                operations.push(operation);
+            }
+            drop(occupied);
         }
-        drop(occupied);
         let results: Vec<_> = operations.into_iter().map(block_on).collect();
         self.world
             .trace(|| format!("store   commits {} operations", batch.len()));
@@ -358,6 +420,85 @@ impl IdempotencyStore for SimulatedStore {
             self.to().await?;
             block_on(self.inner().check())?;
             self.way().await
+        })
+    }
+}
+
+impl InboxStore for SimulatedStore {
+    fn accept(&self, entry: NewEntry) -> StoreFuture<'_, Acceptance> {
+        Box::pin(async move {
+            match self.operate(Operation::Accept(entry)).await? {
+                Done::Accepted(outcome) => Ok(outcome),
+                _ => unreachable!("an answer to another operation"),
+            }
+        })
+    }
+
+    fn round(&self, round: Round) -> StoreFuture<'_, Taken> {
+        let asked = self.world.executor.now();
+        Box::pin(async move {
+            let Done::Taken(taken) = self.operate(Operation::Round(round)).await? else {
+                unreachable!("an answer to another operation");
+            };
+            // A little more, as clocks differ.
+            if self.world.executor.now() + Duration::from_secs(1) < asked + LEASE {
+                self.world.oracle().delivered(&taken);
+            }
+            Ok(taken)
+        })
+    }
+
+    fn stats<'a>(&'a self, namespace: &'a str) -> StoreFuture<'a, Stats> {
+        Box::pin(async move {
+            self.to().await?;
+            let stats = block_on(self.inbox().stats(namespace))?;
+            self.world.trace(|| format!("store   {stats:?}"));
+            self.world.oracle().counted(self.now(), stats);
+            self.way().await?;
+            Ok(stats)
+        })
+    }
+
+    fn dead_letters<'a>(
+        &'a self,
+        namespace: &'a str,
+        after: i64,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<DeadLetter>> {
+        Box::pin(async move {
+            self.to().await?;
+            let letters = block_on(self.inbox().dead_letters(namespace, after, limit))?;
+            self.world
+                .trace(|| format!("store   lists {} dead letters", letters.len()));
+            let all = after == 0 && letters.len() < limit;
+            self.world.oracle().listed(&letters, all);
+            self.way().await?;
+            Ok(letters)
+        })
+    }
+
+    fn retry<'a>(&'a self, namespace: &'a str, id: i64) -> StoreFuture<'a, bool> {
+        Box::pin(async move {
+            self.to().await?;
+            let found = block_on(self.inbox().retry(namespace, id))?;
+            self.world
+                .trace(|| format!("store   retries dead letter {id}: {found}"));
+            let times = (self.now(), self.world.executor.now());
+            self.world.oracle().retried(times, id, found);
+            self.way().await?;
+            Ok(found)
+        })
+    }
+
+    fn discard<'a>(&'a self, namespace: &'a str, id: i64) -> StoreFuture<'a, bool> {
+        Box::pin(async move {
+            self.to().await?;
+            let found = block_on(self.inbox().discard(namespace, id))?;
+            self.world
+                .trace(|| format!("store   discards dead letter {id}: {found}"));
+            self.world.oracle().discarded(id, found);
+            self.way().await?;
+            Ok(found)
         })
     }
 }

@@ -1,7 +1,7 @@
 //! One run: everybody together, on virtual time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     ops::Deref,
     path::{Path, PathBuf},
@@ -27,7 +27,7 @@ use crate::{
     google::{self, Google, KeyServer, Mode, wall},
     model::{Model, Server},
     oracle::{Load, Oracle, Violation},
-    plan::{Plan, StoreKind},
+    plan::{self, Plan, StoreKind},
     rng::Rng,
     store::{self, Backend},
 };
@@ -59,6 +59,8 @@ pub(crate) struct Everything {
 struct Outages {
     store: bool,
     network: bool,
+    /// Processes that can't reach the store.
+    cut_off: BTreeSet<Group>,
 }
 
 impl Deref for World {
@@ -101,8 +103,9 @@ impl Everything {
         self.balancer.lock().unwrap()
     }
 
-    pub(crate) fn store_is_down(&self) -> bool {
-        self.outages.lock().unwrap().store
+    pub(crate) fn store_is_down(&self, group: Group) -> bool {
+        let outages = self.outages.lock().unwrap();
+        outages.store || outages.cut_off.contains(&group)
     }
 
     pub(crate) fn network_is_down(&self) -> bool {
@@ -184,6 +187,7 @@ impl World {
             backend: backend.clone(),
             group: OUTSIDE,
             running: None,
+            shutdown: None,
             calm_since: Duration::ZERO,
         });
         let fleet = Fleet {
@@ -246,6 +250,15 @@ impl World {
         for number in 0..plan.crashes {
             self.spawn(crash(self.clone(), number));
         }
+        if plan.mode() == plan::Mode::Inbox {
+            for number in 0..plan.restarts {
+                self.spawn(restart(self.clone(), number));
+            }
+            for number in 0..plan.partitions {
+                self.spawn(partition(self.clone(), number));
+            }
+            self.spawn(look_after_dead_letters(self.clone()));
+        }
         for number in 0..plan.pauses {
             self.spawn(pause(self.clone(), number));
         }
@@ -282,6 +295,7 @@ impl World {
         }
         let google = self.google();
         self.oracle().finish(google.deliveries.values());
+        self.oracle().finish_inbox(self.plan.end());
         if let Backend::Sqlite(path) = &self.fleet().processes[0].backend {
             self.oracle().found(&store::effects(path));
         }
@@ -370,6 +384,44 @@ async fn crash(world: World, number: u64) {
     }
 }
 
+async fn restart(world: World, number: u64) {
+    let mut rng = Rng::new(world.plan.seed, &format!("restart {number}"));
+    any_time(&world, &mut rng).await;
+    let place = rng.index(world.fleet().processes.len());
+    fleet::restart(world, place, rng.time(500, 60_000)).await;
+}
+
+async fn partition(world: World, number: u64) {
+    let mut rng = Rng::new(world.plan.seed, &format!("partition {number}"));
+    any_time(&world, &mut rng).await;
+    let place = rng.index(world.fleet().processes.len());
+    let group = world.fleet().processes[place].group;
+    let duration = rng.time(10_000, 300_000);
+    world.trace(|| format!("process {place} is cut off from the store for {duration:?}"));
+    world.outages.lock().unwrap().cut_off.insert(group);
+    world.oracle().is_cut_off(group, Duration::MAX);
+    world.executor.sleep(duration).await;
+    world.outages.lock().unwrap().cut_off.remove(&group);
+    let now = world.executor.now();
+    world.oracle().is_cut_off(group, now);
+}
+
+/// Every few hours, until long before the end.
+async fn look_after_dead_letters(world: World) {
+    let mut rng = Rng::new(world.plan.seed, "dead letters");
+    let until = world
+        .plan
+        .end()
+        .saturating_sub(Duration::from_secs(6 * 3_600));
+    loop {
+        world.executor.sleep(rng.time(600_000, 14_400_000)).await;
+        if world.executor.now() >= until {
+            return;
+        }
+        fleet::look_after_dead_letters(&world, &mut rng);
+    }
+}
+
 async fn pause(world: World, number: u64) {
     let mut rng = Rng::new(world.plan.seed, &format!("pause {number}"));
     any_time(&world, &mut rng).await;
@@ -398,8 +450,11 @@ async fn outage(world: World, number: u64) {
     match number % 3 {
         0 => {
             world.outages.lock().unwrap().store = true;
+            world.oracle().store_is_away(Duration::MAX);
             world.executor.sleep(duration).await;
             world.outages.lock().unwrap().store = false;
+            let now = world.executor.now();
+            world.oracle().store_is_away(now);
         }
         1 => {
             if world.plan.acts > 0 {

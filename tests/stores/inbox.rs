@@ -14,7 +14,7 @@ use gemini_webhooks::{
     Inbox, Receiver, Secret, Verifier,
     inbox::{InboxStore, Stats, Worker},
     receiver::{HandlerError, Outcome, Received},
-    store::{ClaimOutcome, IdempotencyStore, MemoryStore, PostgresStore, SqliteStore},
+    store::{ClaimOutcome, IdempotencyStore, MemoryStore, PostgresStore, SqliteStore, StoreError},
     testing::{Clock, SignedDelivery, Signer},
 };
 use time::OffsetDateTime;
@@ -321,6 +321,43 @@ async fn a_lease_is_renewed_while_a_handler_runs_and_ends_with_its_worker() {
             2,
             "{name}: renewed, and so not taken by the other"
         );
+    }
+}
+
+/// It outlasts the lease that it needs no more, and its worker stays until it has ended.
+#[tokio::test]
+async fn a_handler_that_has_removed_its_delivery_itself_may_go_on() {
+    for place in Site::all().await {
+        let (name, ended) = (place.name, Notify::new());
+        place.accept("msg_1").await;
+        let handler = async |received: Received<'static>| {
+            let claim = received.claim();
+            match name {
+                "sqlite" => {
+                    let store = SqliteStore::open(&place.url["sqlite:".len()..]).unwrap();
+                    let nothing = |_: &rusqlite::Transaction<'_>| Ok::<_, StoreError>(());
+                    store.complete_with(claim, nothing).await?;
+                }
+                "postgres" => {
+                    let store = PostgresStore::connect(&place.url).unwrap();
+                    store.begin(claim).await?.complete().await?;
+                }
+                _ => {
+                    assert!(place.store.complete(claim, claim.retention()).await?);
+                    claim.mark_completed();
+                }
+            }
+            assert_eq!(place.stats().await, [0; 4], "{name}");
+            tokio::time::sleep(3 * SECOND).await;
+            ended.notify_one();
+            Ok::<_, HandlerError>(())
+        };
+        let stop = async {
+            let patience = tokio::time::timeout(10 * SECOND, ended.notified());
+            patience.await.expect("the handler is not dropped");
+        };
+        place.worker().lease(SECOND).run(handler, stop).await;
+        assert_eq!(place.stats().await, [0; 4], "{name}");
     }
 }
 

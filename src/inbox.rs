@@ -220,7 +220,9 @@ impl Inbox {
     ///
     /// [`StoreError`] with the reason.
     pub async fn check(&self) -> Result<(), StoreError> {
-        self.0.store.check().await
+        self.0.store.check().await?;
+        // There is none after the last id. This prepares the inbox, where that is still to be done.
+        self.dead_letters(i64::MAX, 1).await.map(drop)
     }
 }
 

@@ -13,6 +13,7 @@ mod file;
 mod fixture;
 mod forgetful;
 mod inbox;
+mod inbox_bounds;
 mod inbox_outages;
 mod kills;
 #[path = "../support/model.rs"]

@@ -14,6 +14,7 @@ mod fixture;
 mod forgetful;
 mod inbox;
 mod inbox_bounds;
+mod inbox_late;
 mod inbox_outages;
 mod kills;
 #[path = "../support/model.rs"]

@@ -16,6 +16,7 @@ mod inbox;
 mod inbox_bounds;
 mod inbox_late;
 mod inbox_outages;
+mod inbox_plans;
 mod kills;
 #[path = "../support/model.rs"]
 mod model;

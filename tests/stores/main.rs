@@ -17,6 +17,7 @@ mod inbox_bounds;
 mod inbox_late;
 mod inbox_outages;
 mod inbox_plans;
+mod inbox_schema;
 mod kills;
 #[path = "../support/model.rs"]
 mod model;

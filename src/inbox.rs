@@ -5,32 +5,35 @@
 //! commit, and says what to answer. A [`Worker`] calls your handler later, as often as it takes.
 //!
 //! ```
+//! use axum::{Router, body::Bytes, extract::State, http::request::Parts, response::Response, routing};
+//! use gemini_webhooks::{Inbox, Verifier, store::SqliteStore};
+//!
+//! fn endpoint(verifier: Verifier) -> Result<(Router, Inbox), Box<dyn std::error::Error>> {
+//!     let inbox = Inbox::builder(verifier, SqliteStore::open("webhooks.db")?).build()?;
+//!     let route = Router::new().route("/webhook", routing::post(webhook));
+//!     Ok((route.with_state(inbox.clone()), inbox))
+//! }
+//! async fn webhook(State(inbox): State<Inbox>, parts: Parts, body: Bytes) -> Response {
+//!     inbox.accept(&parts, &body).await.response(Default::default())
+//! }
+//! ```
+//!
+//! In a task of the same process or of another:
+//!
+//! ```
 //! use gemini_webhooks::{
-//!     Inbox, Secret, Verifier,
+//!     Inbox,
 //!     receiver::{HandlerError, Received},
-//!     store::SqliteStore,
 //! };
 //!
-//! # async fn example(parts: http::request::Parts, body: Vec<u8>, path: &str) -> Result<(), Box<dyn std::error::Error>> {
-//! let secret = Secret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")?;
-//! let verifier = Verifier::builder().secret(secret).build()?;
-//! let inbox = Inbox::builder(verifier, SqliteStore::open(path)?).build()?;
+//! async fn work(inbox: Inbox, shutdown: impl Future<Output = ()>) {
+//!     inbox.worker().concurrency(8).run(handle, shutdown).await
+//! }
 //!
-//! // In a task:
-//! let worker = inbox.worker();
-//! tokio::spawn(worker.run(
-//!     async |received: Received<'static>| {
-//!         println!("{}", received.event()?.event_type());
-//!         Ok::<_, HandlerError>(())
-//!     },
-//!     std::future::pending(), // the signal to stop
-//! ));
-//!
-//! // In the endpoint:
-//! let reply = inbox.accept(&parts, &body).await;
-//! let response = reply.response("");
-//! # Ok(())
-//! # }
+//! async fn handle(received: Received<'static>) -> Result<(), HandlerError> {
+//!     println!("{}", received.event()?.event_type());
+//!     Ok(())
+//! }
 //! ```
 //!
 //! # Exactly once
@@ -220,7 +223,9 @@ impl Inbox {
     ///
     /// [`StoreError`] with the reason.
     pub async fn check(&self) -> Result<(), StoreError> {
-        self.0.store.check().await
+        self.0.store.check().await?;
+        // There is none after the last id. This prepares the inbox, where that is still to be done.
+        self.dead_letters(i64::MAX, 1).await.map(drop)
     }
 }
 

@@ -12,12 +12,13 @@ use std::{
     iter::successors,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use gemini_webhooks::{
-    Event, EventData, EventType, IntoAttempt, JobTokens, PerRequest, Receiver, ReplayWindow,
+    Event, EventData, EventType, Inbox, IntoAttempt, JobTokens, PerRequest, Receiver, ReplayWindow,
     Scheme, Schemes, Secret, SharedVerifier, Verifier,
     configure::{
         NewWebhook, RotatedSecret, Webhook, WebhookConfig, WebhookPage, WebhookService,
@@ -25,11 +26,12 @@ use gemini_webhooks::{
     },
     diagnose::Clues,
     event::OutputUri,
+    inbox::{Acceptance, DeadLetter, InboxStore, NewEntry, Round, Stats, Taken},
     keys::{FetchError, Fetched, KeyRefresh, KeySet, Keys, RefreshedKeys, SharedKeySet},
     receiver::{HandlerError, Outcome, Received},
     store::{
-        ClaimOutcome, IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore,
-        StoreError,
+        Claim, ClaimOutcome, IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore,
+        StoreError, StoreFuture,
     },
     testing::{Clock, FailingStore, Random, SignedDelivery, Signer, SigningKeys, sample},
 };
@@ -99,10 +101,12 @@ impl Secrets {
     }
 
     fn debug<T: Debug>(&self, value: &T) {
-        let path = type_name::<T>().split('<').next().unwrap();
-        let name = path.rsplit("::").next().unwrap();
-        self.types.borrow_mut().insert(name.to_owned());
-        self.look("Debug", &format!("{value:?} {value:#?}"));
+        self.shown(shown(value));
+    }
+
+    fn shown(&self, (name, text): (String, String)) {
+        self.look("Debug", &text);
+        self.types.borrow_mut().insert(name);
     }
 
     fn both(&self, value: &(impl Debug + Display)) {
@@ -120,6 +124,91 @@ impl Secrets {
 
     fn refusal<T: Debug>(&self, result: Result<T, impl StdError + 'static>) {
         self.error(&result.unwrap_err());
+    }
+}
+
+/// The name of a value's type, and the value by `Debug`.
+fn shown<T: Debug>(value: &T) -> (String, String) {
+    let path = type_name::<T>().split('<').next().unwrap();
+    let name = path.rsplit("::").next().unwrap();
+    (name.to_owned(), format!("{value:?} {value:#?}"))
+}
+
+/// A store that shows what an inbox gives to one and is given.
+#[derive(Clone, Default)]
+struct Shown {
+    store: MemoryStore,
+    values: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl Shown {
+    fn show<T: Debug>(&self, value: &T) {
+        self.values.lock().unwrap().push(shown(value));
+    }
+}
+
+impl IdempotencyStore for Shown {
+    fn claim<'a>(&'a self, key: &'a str, lease: Duration) -> StoreFuture<'a, ClaimOutcome> {
+        self.store.claim(key, lease)
+    }
+
+    fn complete<'a>(&'a self, claim: &'a Claim, retention: Duration) -> StoreFuture<'a, bool> {
+        self.store.complete(claim, retention)
+    }
+
+    fn release<'a>(&'a self, claim: &'a Claim) -> StoreFuture<'a, ()> {
+        self.store.release(claim)
+    }
+
+    fn check(&self) -> StoreFuture<'_, ()> {
+        self.store.check()
+    }
+}
+
+impl InboxStore for Shown {
+    fn accept(&self, entry: NewEntry) -> StoreFuture<'_, Acceptance> {
+        self.show(&entry);
+        entry.dead.iter().for_each(|dead| self.show(dead));
+        Box::pin(async move {
+            let acceptance = self.store.accept(entry).await?;
+            self.show(&acceptance);
+            Ok(acceptance)
+        })
+    }
+
+    fn round(&self, round: Round) -> StoreFuture<'_, Taken> {
+        self.show(&round);
+        for change in &round.changes {
+            self.show(change);
+            self.show(&change.fate);
+        }
+        Box::pin(async move {
+            let taken = self.store.round(round).await?;
+            self.show(&taken);
+            taken.entries.iter().for_each(|entry| self.show(entry));
+            Ok(taken)
+        })
+    }
+
+    fn stats<'a>(&'a self, namespace: &'a str) -> StoreFuture<'a, Stats> {
+        self.store.stats(namespace)
+    }
+
+    fn dead_letters<'a>(
+        &'a self,
+        namespace: &'a str,
+        after: i64,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<DeadLetter>> {
+        self.store.dead_letters(namespace, after, limit)
+    }
+
+    fn retry<'a>(&'a self, namespace: &'a str, id: i64) -> StoreFuture<'a, bool> {
+        self.store.retry(namespace, id)
+    }
+
+    fn discard<'a>(&'a self, namespace: &'a str, id: i64) -> StoreFuture<'a, bool> {
+        self.store.discard(namespace, id)
     }
 }
 
@@ -418,6 +507,51 @@ impl World {
         secrets.both(&HandlerError::from(ADDRESS));
     }
 
+    async fn inboxes(&self) {
+        let (secrets, store) = (&self.secrets, Shown::default());
+        let builder = Inbox::builder(self.verifier(), store.clone());
+        secrets.debug(&builder);
+        let inbox = builder.build().unwrap();
+        secrets.debug(&inbox);
+        secrets.debug(&inbox.worker());
+        // The nonce of a token that only the URI has is a part of the key, and of the envelope.
+        let uri = JobTokens::callback_uri("/webhook", &self.token);
+        let body = sample(&EventType::BatchFailed);
+        let by_uri = Signer::v1a(&self.google).sign("msg_2", now(), body);
+        let no_event = Signer::v1(&secret()).sign("msg_3", now(), ADDRESS);
+        for (sent, uri) in [
+            (&self.deliveries[0], "/webhook"),
+            (&self.deliveries[2], "/webhook"),
+            (&by_uri, &*uri),
+            (&no_event, "/webhook"),
+        ] {
+            let attempt = sent.into_attempt().map(|attempt| attempt.with_uri(uri));
+            let reply = inbox.accept(attempt, &sent.body).await;
+            assert_eq!(reply.status, 200);
+            secrets.debug(&reply);
+        }
+        secrets.debug(&inbox.stats().await.unwrap());
+        let stop = async {
+            while inbox.stats().await.unwrap().dead < 4 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let handler = async |received: Received<'static>| {
+            secrets.debug(&received);
+            Err::<(), _>(io::Error::other(ADDRESS))
+        };
+        let moment = Duration::from_millis(1);
+        let worker = inbox.worker().max_attempts(2).backoff(moment, moment);
+        worker.run(handler, stop).await;
+        for letter in inbox.dead_letters(0, 10).await.unwrap() {
+            secrets.debug(&letter);
+            secrets.look("a cause", &letter.cause);
+        }
+        for value in store.values.lock().unwrap().drain(..) {
+            secrets.shown(value);
+        }
+    }
+
     async fn stores(&self) {
         let secrets = &self.secrets;
         secrets.debug(&SqliteStore::open(":memory:").unwrap());
@@ -521,6 +655,7 @@ async fn no_public_type_shows_a_secret() {
     #[cfg(feature = "reqwest")]
     world.api_client().await;
     world.handling().await;
+    world.inboxes().await;
     world.stores().await;
     world.configuration();
 

@@ -20,8 +20,14 @@ struct Envelope<'e> {
     #[serde(borrow)]
     signer: Option<Cow<'e, str>>,
     job: Option<Job>,
-    /// In seconds.
+    /// In seconds, rounded up.
     retention: u64,
+}
+
+/// Rounds up, so that nothing is forgotten earlier.
+fn seconds(time: Duration) -> u64 {
+    let part = u64::from(time.subsec_nanos() > 0);
+    time.as_secs().saturating_add(part)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,7 +53,7 @@ impl Delivery<'_> {
             scheme: self.scheme.as_str().into(),
             signer: self.signer.as_deref().map(Cow::Borrowed),
             job,
-            retention: self.retention.as_secs(),
+            retention: seconds(self.retention),
         })
     }
 

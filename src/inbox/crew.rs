@@ -217,9 +217,9 @@ where
         self.worker.concurrency.saturating_sub(busy)
     }
 
-    /// After a third of the lease, so that there is time to try again.
+    /// After 0.3 of the lease, so that there is time to try again.
     fn renew_at(&self, until: Instant) -> Instant {
-        let left = self.worker.lease.mul_f64(2.0 / 3.0);
+        let left = self.worker.lease.mul_f64(0.6);
         until.checked_sub(left).unwrap_or(until)
     }
 
@@ -269,7 +269,9 @@ where
         let Some(round) = self.round.take() else {
             return (Vec::new(), now);
         };
-        let until = round.asked.checked_add(self.worker.lease).unwrap_or(now);
+        // Earlier than the store, so that a handler is gone before another worker has its delivery.
+        let lease = self.worker.lease.mul_f64(0.9);
+        let until = round.asked.checked_add(lease).unwrap_or(now);
         let taken = match taken {
             Ok(taken) => taken,
             Err(error) => {

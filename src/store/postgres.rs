@@ -13,6 +13,7 @@ mod failure;
 mod inbox;
 mod pool;
 mod queue;
+mod schema;
 mod sql;
 mod statements;
 #[cfg_attr(not(feature = "tls"), path = "postgres/no_tls.rs")]
@@ -255,11 +256,13 @@ impl IdempotencyStore for PostgresStore {
     }
 
     fn check(&self) -> StoreFuture<'_, ()> {
-        Box::pin(self.0.with(async |client| {
+        let found = self.0.with(async |client| {
             // Changes nothing, and fails where the next operation would: on a read-only server, without
             // a right or a column, or while the table is locked.
-            batch(client, &[]).await.map(drop)
-        }))
+            batch(client, &[]).await?;
+            schema::version(client).await
+        });
+        Box::pin(async move { found.await?.map_or(Ok(()), schema::of_this_version) })
     }
 }
 

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "inbox")]
+use crate::inbox::{Acceptance, DeadLetter, InboxStore, NewEntry, Round, Stats, Taken};
 use crate::store::{Claim, ClaimOutcome, IdempotencyStore, StoreError, StoreFuture};
 
 /// A store that fails on demand, to test what a service does while its store is unavailable.
@@ -53,6 +55,10 @@ struct Failures {
     claims: AtomicUsize,
     completes: AtomicUsize,
     releases: AtomicUsize,
+    #[cfg(feature = "inbox")]
+    accepts: AtomicUsize,
+    #[cfg(feature = "inbox")]
+    rounds: AtomicUsize,
 }
 
 impl<S> FailingStore<S> {
@@ -78,6 +84,19 @@ impl<S> FailingStore<S> {
     /// Lets the next `number` calls of [`release`](IdempotencyStore::release) fail.
     pub fn fail_releases(&self, number: usize) {
         self.failures.releases.store(number, Ordering::SeqCst);
+    }
+
+    /// Lets the next `number` calls of [`accept`](InboxStore::accept) fail.
+    #[cfg(feature = "inbox")]
+    pub fn fail_accepts(&self, number: usize) {
+        self.failures.accepts.store(number, Ordering::SeqCst);
+    }
+
+    /// Lets the next `number` calls of [`round`](InboxStore::round) fail, with which workers take
+    /// deliveries and tell what became of them.
+    #[cfg(feature = "inbox")]
+    pub fn fail_rounds(&self, number: usize) {
+        self.failures.rounds.store(number, Ordering::SeqCst);
     }
 }
 
@@ -119,5 +138,37 @@ impl<S: IdempotencyStore> IdempotencyStore for FailingStore<S> {
             usize::MAX => Box::pin(ready(Err(StoreError::new("a test lets it fail")))),
             _ => self.store.check(),
         }
+    }
+}
+
+#[cfg(feature = "inbox")]
+impl<S: InboxStore> InboxStore for FailingStore<S> {
+    fn accept(&self, entry: NewEntry) -> StoreFuture<'_, Acceptance> {
+        unless_failing(&self.failures.accepts, || self.store.accept(entry))
+    }
+
+    fn round(&self, round: Round) -> StoreFuture<'_, Taken> {
+        unless_failing(&self.failures.rounds, || self.store.round(round))
+    }
+
+    fn stats<'a>(&'a self, namespace: &'a str) -> StoreFuture<'a, Stats> {
+        self.store.stats(namespace)
+    }
+
+    fn dead_letters<'a>(
+        &'a self,
+        namespace: &'a str,
+        after: i64,
+        limit: usize,
+    ) -> StoreFuture<'a, Vec<DeadLetter>> {
+        self.store.dead_letters(namespace, after, limit)
+    }
+
+    fn retry<'a>(&'a self, namespace: &'a str, id: i64) -> StoreFuture<'a, bool> {
+        self.store.retry(namespace, id)
+    }
+
+    fn discard<'a>(&'a self, namespace: &'a str, id: i64) -> StoreFuture<'a, bool> {
+        self.store.discard(namespace, id)
     }
 }

@@ -22,8 +22,8 @@ use tokio::sync::Notify;
 
 use crate::fixture::{File, Fixture, Place, SECRET, signed};
 
-const MOMENT: Duration = Duration::from_millis(20);
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MOMENT: Duration = Duration::from_millis(20);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 /// An inbox by the system's clock, in a store that nobody else uses.
 pub(crate) struct Site {
@@ -31,7 +31,7 @@ pub(crate) struct Site {
     pub(crate) store: Arc<dyn InboxStore>,
     pub(crate) inbox: Inbox,
     pub(crate) url: String,
-    _file: Option<File>,
+    pub(crate) file: Option<File>,
 }
 
 pub(crate) fn verifier() -> Verifier {
@@ -46,7 +46,7 @@ impl Site {
         all
     }
 
-    fn memory() -> Self {
+    pub(crate) fn memory() -> Self {
         Self::new(
             "memory",
             Arc::new(MemoryStore::default()),
@@ -71,7 +71,7 @@ impl Site {
         Some(Self::new("postgres", Arc::new(store), url, None))
     }
 
-    fn new(
+    pub(crate) fn new(
         name: &'static str,
         store: Arc<dyn InboxStore>,
         url: String,
@@ -83,21 +83,21 @@ impl Site {
             store,
             inbox: inbox.unwrap(),
             url,
-            _file: file,
+            file,
         }
     }
 
-    async fn stats(&self) -> [u64; 4] {
+    pub(crate) async fn stats(&self) -> [u64; 4] {
         counts(self.inbox.stats().await.unwrap())
     }
 
     /// Quick to try again.
-    fn worker(&self) -> Worker {
+    pub(crate) fn worker(&self) -> Worker {
         self.inbox.worker().backoff(MOMENT, MOMENT)
     }
 
     /// Accepts a delivery, which is new.
-    async fn accept(&self, id: &str) {
+    pub(crate) async fn accept(&self, id: &str) {
         assert_eq!(
             code(&self.inbox, &now(id)).await,
             "accepted",
@@ -107,15 +107,15 @@ impl Site {
     }
 }
 
-fn counts(stats: Stats) -> [u64; 4] {
+pub(crate) fn counts(stats: Stats) -> [u64; 4] {
     [stats.due, stats.waiting, stats.working, stats.dead]
 }
 
-fn now(id: &str) -> SignedDelivery {
+pub(crate) fn now(id: &str) -> SignedDelivery {
     signed(id, OffsetDateTime::now_utc())
 }
 
-async fn code(inbox: &Inbox, sent: &SignedDelivery) -> &'static str {
+pub(crate) async fn code(inbox: &Inbox, sent: &SignedDelivery) -> &'static str {
     let reply = inbox.accept(sent, &sent.body).await;
     let expected = match reply.outcome.code() {
         "accepted" | "duplicate" | "set_aside" => 200,
@@ -128,24 +128,24 @@ async fn code(inbox: &Inbox, sent: &SignedDelivery) -> &'static str {
 
 /// What handlers have seen.
 #[derive(Default)]
-struct Seen(Mutex<HashMap<String, usize>>);
+pub(crate) struct Seen(Mutex<HashMap<String, usize>>);
 
 impl Seen {
     /// Returns how often a delivery was seen, this time included.
-    fn add(&self, received: &Received<'_>) -> usize {
+    pub(crate) fn add(&self, received: &Received<'_>) -> usize {
         let mut seen = self.0.lock().unwrap();
         let count = seen.entry(received.delivery().id().to_owned()).or_default();
         *count += 1;
         *count
     }
 
-    fn count(&self, id: &str) -> usize {
+    pub(crate) fn count(&self, id: &str) -> usize {
         self.0.lock().unwrap().get(id).copied().unwrap_or_default()
     }
 }
 
 /// Lets a worker run until a condition holds.
-async fn until<F: Future<Output = bool>>(name: &str, holds: impl Fn() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(name: &str, holds: impl Fn() -> F) {
     for _ in 0..1000 {
         if holds().await {
             return;

@@ -13,6 +13,12 @@ mod file;
 mod fixture;
 mod forgetful;
 mod inbox;
+mod inbox_bounds;
+mod inbox_kills;
+mod inbox_late;
+mod inbox_outages;
+mod inbox_plans;
+mod inbox_schema;
 mod kills;
 #[path = "../support/model.rs"]
 mod model;

@@ -12,7 +12,7 @@ use tokio_postgres::{Error, Row, types::ToSql};
 
 use super::{
     PostgresStore, mismatch,
-    sql::{forget, inbox_schema},
+    sql::forget,
     statements::{Answer, Request, seconds, states},
 };
 use crate::{
@@ -22,19 +22,6 @@ use crate::{
     },
     store::{Claim, ClaimOutcome, StoreError, StoreFuture},
 };
-
-/// The version of the tables that [`CREATE`] makes. A version of the crate that changes them adds a step to
-/// [`PostgresStore::prepare_inbox`].
-const VERSION: i32 = 1;
-
-const HAS_VERSION: &str = "SELECT to_regclass('gemini_webhook_schema') IS NOT NULL";
-
-const SEE_VERSION: &str = "SELECT version FROM gemini_webhook_schema WHERE name = 'inbox'";
-
-const CREATE: &str = concat!(
-    "SELECT pg_advisory_xact_lock(7450291388265126);\n",
-    inbox_schema!()
-);
 
 /// Stores entries with different keys in one statement, and returns the keys of those that are new.
 ///
@@ -346,35 +333,6 @@ fn stats(row: &Row) -> Result<Stats, Error> {
         [count(0)?, count(1)?, count(2)?, count(3)?],
         oldest,
     ))
-}
-
-impl PostgresStore {
-    /// Creates the tables where they are missing, and fails where they are another version's. The first of
-    /// the inbox's operations does so, and [`check`](crate::store::IdempotencyStore::check) does not: a store
-    /// without inboxes needs no tables for them.
-    async fn prepare_inbox(&self) -> Result<(), StoreError> {
-        if self.0.inbox_ready.get().is_some() {
-            return Ok(());
-        }
-        let version: Option<i32> = self
-            .0
-            .with(async |client| {
-                if !client.query_one(HAS_VERSION, &[]).await?.try_get(0)? {
-                    client.batch_execute(CREATE).await?;
-                }
-                let row = client.query_opt(SEE_VERSION, &[]).await?;
-                row.map(|row| row.try_get(0)).transpose()
-            })
-            .await?;
-        if version != Some(VERSION) {
-            let version = version.unwrap_or_default();
-            return Err(StoreError::refused(format!(
-                "its inbox has schema version {version}, and this version of the crate is for version {VERSION}"
-            )));
-        }
-        let _ = self.0.inbox_ready.set(());
-        Ok(())
-    }
 }
 
 impl InboxStore for PostgresStore {

@@ -27,8 +27,9 @@ const VERSION: i64 = 1;
 /// `due_at` is the time at which a worker may take the row: of the next attempt, or the end of the lease
 /// where it is `working`; null for a dead letter. Times are in Unix milliseconds.
 ///
-/// The first index leads to what is due, and answers [`STATS`] by itself. The two others hold dead letters
-/// alone, and cost nothing else anything.
+/// The first two indexes lead to what is due and to dead letters, and answer [`STATS`] by themselves: to count,
+/// `SQLite` looks for `due_at` in the row where the index does not have it. The last two hold dead letters alone,
+/// and cost nothing else anything.
 const CREATE: &str = "
     BEGIN IMMEDIATE;
     CREATE TABLE IF NOT EXISTS main.gemini_webhook_inbox (
@@ -49,7 +50,7 @@ const CREATE: &str = "
     CREATE INDEX IF NOT EXISTS main.gemini_webhook_inbox_due
         ON gemini_webhook_inbox (namespace, due_at, working, received_at) WHERE due_at IS NOT NULL;
     CREATE INDEX IF NOT EXISTS main.gemini_webhook_inbox_dead
-        ON gemini_webhook_inbox (namespace) WHERE due_at IS NULL;
+        ON gemini_webhook_inbox (namespace, due_at) WHERE due_at IS NULL;
     CREATE INDEX IF NOT EXISTS main.gemini_webhook_inbox_forget
         ON gemini_webhook_inbox (forget_at) WHERE forget_at IS NOT NULL;
     CREATE TABLE IF NOT EXISTS main.gemini_webhook_schema (
@@ -70,17 +71,17 @@ INSERT INTO main.gemini_webhook_inbox
      envelope, payload)
 VALUES (?1, ?2, ?3, ?3 * 1000, 0, 0, ?4, ?5, ?6, ?7, ?8, ?9)";
 
-const DUE: &str = "\
+pub(super) const DUE: &str = "\
 SELECT id FROM main.gemini_webhook_inbox
 WHERE namespace = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3";
 
-const TAKE: &str = "\
+pub(super) const TAKE: &str = "\
 UPDATE main.gemini_webhook_inbox
 SET fencing_token = max(?2 * 1000, fencing_token + 1), attempts = attempts + 1, working = 1, due_at = ?3
 WHERE id = ?1
 RETURNING key, fencing_token, attempts, envelope, payload";
 
-const NEXT: &str = "\
+pub(super) const NEXT: &str = "\
 SELECT due_at FROM main.gemini_webhook_inbox
 WHERE namespace = ?1 AND due_at IS NOT NULL ORDER BY due_at LIMIT 1";
 
@@ -90,20 +91,20 @@ const REMOVE: &str = "DELETE FROM main.gemini_webhook_inbox WHERE id = ?1 AND fe
 pub(super) const REMOVE_ANYWHERE: &str =
     "DELETE FROM gemini_webhook_inbox WHERE id = ?1 AND fencing_token = ?2";
 
-const RENEW: &str =
+pub(super) const RENEW: &str =
     "UPDATE main.gemini_webhook_inbox SET due_at = ?3 WHERE id = ?1 AND fencing_token = ?2";
 
 /// The token changes, so that whoever had the claim has it no longer.
-const PUT_BACK: &str = "\
+pub(super) const PUT_BACK: &str = "\
 UPDATE main.gemini_webhook_inbox
 SET fencing_token = fencing_token + 1, working = 0, due_at = ?3, died_at = ?4, forget_at = ?5, cause = ?6
 WHERE id = ?1 AND fencing_token = ?2";
 
-const FORGET: &str = "\
+pub(super) const FORGET: &str = "\
 DELETE FROM main.gemini_webhook_inbox WHERE id IN (
     SELECT id FROM main.gemini_webhook_inbox WHERE forget_at <= ?1 ORDER BY forget_at LIMIT 8)";
 
-const STATS: &str = "\
+pub(super) const STATS: &str = "\
 SELECT
     coalesce(sum(due_at <= ?2), 0),
     coalesce(sum(due_at > ?2 AND NOT working), 0),
@@ -112,11 +113,11 @@ SELECT
     min(received_at)
 FROM main.gemini_webhook_inbox WHERE namespace = ?1 AND due_at IS NOT NULL";
 
-const DEAD_LETTERS: &str = "\
+pub(super) const DEAD_LETTERS: &str = "\
 SELECT id, envelope, payload, attempts, received_at, died_at, cause FROM main.gemini_webhook_inbox
 WHERE namespace = ?1 AND due_at IS NULL AND id > ?2 ORDER BY id LIMIT ?3";
 
-const RETRY: &str = "\
+pub(super) const RETRY: &str = "\
 UPDATE main.gemini_webhook_inbox
 SET attempts = 0, due_at = ?3, died_at = NULL, forget_at = NULL, cause = NULL
 WHERE id = ?1 AND namespace = ?2 AND due_at IS NULL";

@@ -204,3 +204,76 @@ fn a_file_that_can_not_be_opened_for_now_is_no_misconfiguration() {
     let error = StoreError::from(Connection::open(path).unwrap_err());
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
 }
+
+/// The plan of a statement, a line for each step.
+fn plan(connection: &Connection, sql: &str) -> Vec<String> {
+    let mut explain = connection
+        .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+        .unwrap();
+    let steps = explain.raw_query().mapped(|row| row.get(3));
+    steps.map(Result::unwrap).collect()
+}
+
+/// With and without what `ANALYZE` finds in a table that is full.
+#[test]
+fn the_statements_of_an_inbox_use_its_indexes() {
+    let connection = &writer::open(Path::new(":memory:"), &Arc::default()).unwrap();
+    let id = "SEARCH main.gemini_webhook_inbox USING INTEGER PRIMARY KEY (rowid=?)";
+    let expected: [(&str, &[&str]); 9] = [
+        (
+            inbox::DUE,
+            &[
+                "SEARCH main.gemini_webhook_inbox USING COVERING INDEX gemini_webhook_inbox_due (namespace=? AND due_at<?)",
+            ],
+        ),
+        (inbox::TAKE, &[id]),
+        (
+            inbox::NEXT,
+            &[
+                "SEARCH main.gemini_webhook_inbox USING COVERING INDEX gemini_webhook_inbox_due (namespace=? AND due_at>?)",
+            ],
+        ),
+        (inbox::RENEW, &[id]),
+        (inbox::PUT_BACK, &[id]),
+        (
+            inbox::FORGET,
+            &[
+                id,
+                "LIST SUBQUERY 1",
+                "SEARCH main.gemini_webhook_inbox USING COVERING INDEX gemini_webhook_inbox_forget (forget_at<?)",
+            ],
+        ),
+        (
+            inbox::STATS,
+            &[
+                "SEARCH main.gemini_webhook_inbox USING COVERING INDEX gemini_webhook_inbox_due (namespace=? AND due_at>?)",
+                "SCALAR SUBQUERY 1",
+                "SEARCH main.gemini_webhook_inbox USING COVERING INDEX gemini_webhook_inbox_dead (namespace=? AND due_at=?)",
+            ],
+        ),
+        (
+            inbox::DEAD_LETTERS,
+            &[
+                "SEARCH main.gemini_webhook_inbox USING INDEX gemini_webhook_inbox_dead (namespace=? AND due_at=? AND rowid>?)",
+            ],
+        ),
+        (inbox::RETRY, &[id]),
+    ];
+    for full in [false, true] {
+        if full {
+            let fill = "
+                WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers LIMIT 20000)
+                INSERT INTO gemini_webhook_inbox
+                    (namespace, key, received_at, fencing_token, attempts, working, due_at, died_at, forget_at,
+                     cause, envelope, payload)
+                SELECT iif(n % 2, '', 'other'), 'key' || n, n, n, 0, 0, iif(n % 10, n, NULL), iif(n % 10, NULL, n),
+                       iif(n % 10, NULL, n), NULL, '{}', zeroblob(200)
+                FROM numbers;
+                ANALYZE;";
+            connection.execute_batch(fill).unwrap();
+        }
+        for (sql, steps) in expected {
+            assert_eq!(plan(connection, sql), steps, "full: {full}, {sql}");
+        }
+    }
+}

@@ -11,7 +11,7 @@ use gemini_webhooks::{
     Inbox, JobTokens, PerRequest, Receiver, Secret, Verifier,
     keys::KeySet,
     receiver::{HandlerError, Received},
-    store::MemoryStore,
+    store::{MemoryStore, SqliteStore},
     testing::{FailingStore, SignedDelivery, Signer, SigningKeys, sample},
 };
 use serde_json::Value;
@@ -330,4 +330,38 @@ async fn an_attempt_that_loses_its_lease_says_so() {
         "{log}"
     );
     assert!(last.ends_with("ended outcome=\"lease_lost\""), "{log}");
+}
+
+/// It has none of the fields that tell what it is.
+#[tokio::test]
+async fn a_delivery_that_can_not_be_read_is_traced_when_it_is_buried() {
+    let log = Log::default();
+    let _default = log.subscribe();
+    let file = format!("gemini-webhooks-tracing-{}.db", std::process::id());
+    let path = std::env::temp_dir().join(file);
+    let secret = Secret::parse(SECRET).unwrap();
+    let sent = sign("msg_1", sample(&"batch.failed".into()));
+    let verifier = Verifier::builder().secret(secret).build().unwrap();
+    let inbox = Inbox::builder(verifier, SqliteStore::open(&path).unwrap());
+    let inbox = inbox.build().unwrap();
+    assert_eq!(inbox.accept(&sent, &sent.body).await.status, 200);
+    let newer = "UPDATE gemini_webhook_inbox SET envelope = '{\"form\":2}'";
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch(newer).unwrap();
+
+    log.take();
+    let stop = async {
+        while inbox.stats().await.unwrap().dead == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let handler = async |_: Received<'static>| Ok::<_, HandlerError>(());
+    inbox.worker().run(handler, stop).await;
+    let lines = log.take();
+    let expected = "gemini_webhook_attempt{attempt=1 outcome=\"dead\"}: gemini_webhooks::receiver::span: \
+                    ended outcome=\"dead\" cause=this version can't read what was stored";
+    assert!(lines.trim_end().ends_with(expected), "{lines}");
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+    drop((inbox, connection));
+    std::fs::remove_file(path).unwrap();
 }

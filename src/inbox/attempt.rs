@@ -40,12 +40,14 @@ where
         envelope,
         payload,
     } = entry;
-    let Some(delivery) = Delivery::restore(&envelope, payload) else {
+    let delivery = Delivery::restore(&envelope, payload);
+    let span = Span::attempt(delivery.as_ref(), attempt);
+    let Some(delivery) = delivery else {
         let error = HandlerError::permanent("this version can't read what was stored");
+        span.ended("dead", Some(&error));
         let fate = bury(worker, &error);
         return Ended::Changed(Change { claim, fate });
     };
-    let span = Span::attempt(&delivery, attempt);
     let attempted = async {
         if attempt > worker.max_attempts {
             let error = "the last attempt did not end: its process died, or lost its lease";

@@ -33,8 +33,9 @@ impl Span {
         ))
     }
 
+    /// `delivery` is `None` if it can't be read.
     #[cfg(feature = "inbox")]
-    pub(crate) fn attempt(delivery: &Delivery<'_>, attempt: u32) -> Self {
+    pub(crate) fn attempt(delivery: Option<&Delivery<'_>>, attempt: u32) -> Self {
         let span = Self(tracing::info_span!(
             "gemini_webhook_attempt",
             id = Empty,
@@ -43,7 +44,9 @@ impl Span {
             attempt,
             outcome = Empty,
         ));
-        span.verified(delivery);
+        if let Some(delivery) = delivery {
+            span.verified(delivery);
+        }
         span
     }
 
@@ -139,7 +142,7 @@ impl Span {
     pub(crate) fn answered(&self, _: &Reply<'_>) {}
 
     #[cfg(feature = "inbox")]
-    pub(crate) fn attempt(_: &Delivery<'_>, _: u32) -> Self {
+    pub(crate) fn attempt(_: Option<&Delivery<'_>>, _: u32) -> Self {
         Self()
     }
 

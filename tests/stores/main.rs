@@ -14,6 +14,7 @@ mod fixture;
 mod forgetful;
 mod inbox;
 mod inbox_bounds;
+mod inbox_held;
 mod inbox_kills;
 mod inbox_late;
 mod inbox_outages;

@@ -8,7 +8,7 @@
 #[path = "support/stop.rs"]
 mod stop;
 
-use std::env::{self, VarError};
+use std::env;
 
 use axum::{Router, body::Bytes, extract::State, http, routing::post};
 use gemini_webhooks::{
@@ -36,9 +36,10 @@ async fn handle(received: Received<'static>) -> Result<(), HandlerError> {
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let setting = |name, default: &str| env::var(name).unwrap_or_else(|_: VarError| default.into());
+    let setting = |name, default: &str| env::var(name).unwrap_or_else(|_| default.into());
+    let secrets = env::var("GEMINI_WEBHOOK_SECRETS").map_err(|_| "set GEMINI_WEBHOOK_SECRETS")?;
     let mut verifier = Verifier::builder();
-    for secret in setting("GEMINI_WEBHOOK_SECRETS", "").split([',', ' ', '\n']) {
+    for secret in secrets.replace(',', " ").split_whitespace() {
         verifier = verifier.secret(Secret::parse(secret)?);
     }
     let store = SqliteStore::open(setting("INBOX", "inbox.db"))?;

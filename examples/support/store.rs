@@ -4,10 +4,7 @@ use std::{fmt, sync::Arc};
 
 use gemini_webhooks::{
     inbox::InboxStore,
-    store::{
-        IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore, StoreError,
-        StoreErrorKind,
-    },
+    store::{IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore, StoreError},
 };
 
 use crate::chain::chain;
@@ -30,9 +27,7 @@ impl Store {
         let (kind, rest) = setting.split_once(':').unwrap_or((setting, ""));
         Ok(match (kind, rest) {
             ("memory", "") => Self::Inbox(Arc::new(MemoryStore::default())),
-            ("sqlite", path) if !path.is_empty() => {
-                Self::Inbox(Arc::new(SqliteStore::open(path)?))
-            }
+            ("sqlite", path) if !path.is_empty() => Self::Inbox(Arc::new(SqliteStore::open(path)?)),
             ("postgres" | "postgresql", _) => {
                 Self::Inbox(Arc::new(PostgresStore::connect(setting)?))
             }

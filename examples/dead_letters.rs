@@ -37,7 +37,6 @@ const PAGE: usize = 100;
 ///
 /// The exit status is 0 if it was done, 1 if there is no dead letter with one of the ids or the store
 /// fails, 2 for arguments that make no sense.
-#[expect(clippy::doc_markdown, reason = "clap shows it as it is")]
 #[derive(Parser)]
 #[command(name = "dead_letters", version)]
 struct Options {
@@ -92,7 +91,13 @@ struct Which {
 }
 
 /// The exit status, and why.
-type Failure = (u8, String);
+struct Failure(u8, String);
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self(1, chain(&error))
+    }
+}
 
 fn open(setting: &str) -> Result<Arc<dyn InboxStore>, Failure> {
     if let Some(path) = setting.strip_prefix("sqlite:")
@@ -100,21 +105,17 @@ fn open(setting: &str) -> Result<Arc<dyn InboxStore>, Failure> {
         && !Path::new(path).exists()
     {
         // The store would create it.
-        return Err((1, format!("{path}: no such file")));
+        return Err(Failure(1, format!("{path}: no such file")));
     }
     match Store::open(setting) {
         Ok(Store::Inbox(store)) if setting != "memory" => Ok(store),
-        Err(StoreFault::Store(error)) => Err((1, chain(&error))),
+        Err(StoreFault::Store(error)) => Err(error.into()),
         // It is not repeated: there may be a password in it.
-        _ => Err((
+        _ => Err(Failure(
             2,
             "the store is neither sqlite:PATH nor postgres://..".into(),
         )),
     }
-}
-
-fn failed(error: StoreError) -> Failure {
-    (1, chain(&error))
 }
 
 fn show(letter: &DeadLetter) -> Value {
@@ -147,7 +148,7 @@ async fn each(
 ) -> Result<bool, Failure> {
     let mut all_found = true;
     for id in ids {
-        if act(id).await.map_err(failed)? {
+        if act(id).await? {
             say(format_args!("{id} {done}"));
         } else {
             all_found = false;
@@ -164,8 +165,7 @@ async fn run(options: Options) -> Result<bool, Failure> {
     match options.action {
         Action::List { after, limit } => {
             let limit = limit.into();
-            let letters = store.dead_letters(namespace, after, limit).await;
-            let letters = letters.map_err(failed)?;
+            let letters = store.dead_letters(namespace, after, limit).await?;
             for letter in &letters {
                 say(show(letter));
             }
@@ -180,12 +180,8 @@ async fn run(options: Options) -> Result<bool, Failure> {
             let mut after = 0;
             // One that dies again meanwhile keeps its id, and is not met twice.
             loop {
-                let page = store.dead_letters(namespace, after, PAGE).await;
-                let ids: Vec<i64> = page
-                    .map_err(failed)?
-                    .iter()
-                    .map(|letter| letter.id)
-                    .collect();
+                let page = store.dead_letters(namespace, after, PAGE).await?;
+                let ids: Vec<i64> = page.iter().map(|letter| letter.id).collect();
                 let Some(last) = ids.last() else {
                     return Ok(true);
                 };
@@ -209,7 +205,7 @@ async fn main() -> ExitCode {
     match run(Options::parse()).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err((status, message)) => {
+        Err(Failure(status, message)) => {
             note(format_args!("dead_letters: {message}"));
             ExitCode::from(status)
         }

@@ -50,12 +50,11 @@ impl Database for SqliteStore {
         self.complete_with(received.claim(), move |transaction| {
             transaction.execute("INSERT INTO example_effects VALUES (?1)", [&id])?;
             if fails {
-                return Err(StoreError::new("it fails after its effect"));
+                return Err(HandlerError::from("it fails after its effect"));
             }
             Ok(())
         })
-        .await?;
-        Ok(())
+        .await
     }
 
     async fn execute(&self, sql: &'static str) -> Result<(), BoxError> {
@@ -173,7 +172,8 @@ async fn start(postgres: Option<String>) -> Result<bool, BoxError> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let argument = env::args().nth(1);
+    let argument = env::args_os().nth(1);
+    let argument = argument.and_then(|argument| argument.into_string().ok());
     let postgres = argument.filter(|argument| argument.starts_with("postgres"));
     if postgres.is_none()
         && let Some(answered) = usage::usage(include_str!("exactly_once.rs"))

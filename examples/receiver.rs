@@ -75,7 +75,11 @@ use probes::{Readiness, Statistics};
 use serde_json::{Value, json};
 use serve::{READ_TIMEOUT, STOP_TIMEOUT, serve};
 use stop::stop_signal;
-use tokio::{net::TcpListener, sync::oneshot, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    time::{Instant, timeout, timeout_at},
+};
 
 /// In bytes. Google's events have a few hundred.
 const MAX_BODY: usize = 1 << 20;
@@ -240,14 +244,16 @@ async fn run(config: Config) -> std::io::Result<()> {
         worker = Some(tokio::spawn(work(inbox.clone(), stopped)));
     }
     say(format_args!("listening on {}", listener.local_addr()?));
+    let mut stopped_at = Instant::now();
     let stop = async {
         stop.await;
+        stopped_at = Instant::now();
         drop(stopping);
     };
     serve(listener, router.with_state(config.mode), stop).await;
     if let Some(worker) = worker {
         // What does not finish is handled again after the next start.
-        let _ = timeout(STOP_TIMEOUT, worker).await;
+        let _ = timeout_at(stopped_at + STOP_TIMEOUT, worker).await;
     }
     Ok(())
 }

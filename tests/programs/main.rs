@@ -22,12 +22,10 @@ use gemini_webhooks::{
     testing::{SignedDelivery, Signer, SigningKeys, sample},
 };
 use serde_json::{Value, json};
-use servers::{Server, temporary_path};
 use time::OffsetDateTime;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, BufReader},
-    process::{Child, Command},
-    sync::mpsc::{self, UnboundedReceiver},
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
     time::timeout,
 };
 
@@ -64,49 +62,30 @@ async fn exits(child: &mut Child) -> ExitStatus {
         .expect("it does not end")
         .unwrap()
 }
-
-/// A program that serves webhooks.
 struct Receiver {
     child: Child,
     address: String,
-    lines: UnboundedReceiver<String>,
-    notes: UnboundedReceiver<String>,
+    lines: Lines<BufReader<ChildStdout>>,
     client: reqwest::Client,
-}
-
-/// The lines that a program prints. They are taken from it at once: it would wait otherwise.
-fn lines(output: impl AsyncRead + Send + Unpin + 'static) -> UnboundedReceiver<String> {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        let mut lines = BufReader::new(output).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            let _ = sender.send(line);
-        }
-    });
-    receiver
-}
-
-async fn next(lines: &mut UnboundedReceiver<String>) -> String {
-    let line = timeout(PATIENCE, lines.recv()).await;
-    line.expect("it says no more").expect("it has ended")
 }
 
 impl Receiver {
     async fn start(variables: &[(&str, &str)]) -> Self {
-        Self::start_program("receiver", variables).await
+        let mut command = example("receiver");
+        command.envs(variables.iter().copied());
+        Self::spawn(command.env("BIND", "127.0.0.1:0")).await
     }
 
-    async fn start_program(name: &str, variables: &[(&str, &str)]) -> Self {
-        let mut command = example(name);
-        command
-            .env("BIND", "127.0.0.1:0")
-            .envs(variables.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+    /// Another program that says where it listens.
+    async fn spawn(command: &mut Command) -> Self {
+        command.stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let mut said = lines(child.stdout.take().unwrap());
-        let notes = lines(child.stderr.take().unwrap());
-        let line = next(&mut said).await;
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = timeout(PATIENCE, lines.next_line())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
         let address = line.strip_prefix("listening on ").expect(&line).to_owned();
         let client = reqwest::Client::builder()
             .timeout(PATIENCE)
@@ -115,8 +94,7 @@ impl Receiver {
         Self {
             child,
             address,
-            lines: said,
-            notes,
+            lines,
             client,
         }
     }
@@ -156,7 +134,11 @@ impl Receiver {
     }
 
     async fn line(&mut self) -> Value {
-        let line = next(&mut self.lines).await;
+        let line = timeout(PATIENCE, self.lines.next_line())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}"))
     }
 
@@ -173,33 +155,12 @@ impl Receiver {
 }
 
 fn delivery(event_type: &str) -> SignedDelivery {
-    signed(SECRET, "msg_1", sample(&event_type.into()))
-}
-
-fn signed(secret: &str, id: &str, body: impl Into<Vec<u8>>) -> SignedDelivery {
-    let secret = Secret::parse(secret).unwrap();
-    Signer::v1(&secret).sign(id, OffsetDateTime::now_utc(), body)
-}
-
-/// A folder, which goes with this.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        let path = temporary_path();
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+    let secret = Secret::parse(SECRET).unwrap();
+    Signer::v1(&secret).sign(
+        "msg_1",
+        OffsetDateTime::now_utc(),
+        sample(&event_type.into()),
+    )
 }
 
 const JOB_KEY: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";

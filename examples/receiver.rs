@@ -5,34 +5,55 @@
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `BIND` | address and port to listen on | `127.0.0.1:8787` |
+//! | `MODE` | `handle`: the work is done before the answer; `inbox`: deliveries are stored and answered, and the work is done later | `handle` |
 //! | `GEMINI_WEBHOOK_SECRETS` | project-level: signing secrets, separated by commas or white space | |
 //! | `GEMINI_WEBHOOK_SECRETS_FILE` | a file with more of them, one a line, comments after `#` | |
 //! | `GEMINI_WEBHOOK_JWKS` | per-request: the key set, an https address (http on loopback) or a file | |
 //! | `GEMINI_WEBHOOK_JOB_KEY` | keys for job tokens, base64 of at least 32 bytes, separated by commas | |
 //! | `GEMINI_WEBHOOK_AUDIENCE` | the audience that a JWT must have | |
 //! | `GEMINI_WEBHOOK_ACCEPT_ANY_SENDER` | `1`: accept what Google signed for any customer | |
-//! | `GEMINI_WEBHOOK_STORE` | which deliveries were processed: `memory`, `sqlite:PATH`, `postgres://..` or `redis://..` | `memory` |
+//! | `GEMINI_WEBHOOK_STORE` | which deliveries were processed, and the inbox: `memory`, `sqlite:PATH`, `postgres://..` or, without an inbox, `redis://..` | `memory` |
 //!
-//! After a rotation, both secrets belong there for two days. `GEMINI_WEBHOOK_SECRET` is read if
-//! `GEMINI_WEBHOOK_SECRETS` is not set. Secrets or a key set must be given, and with a key set one of the last three: Google signs the
-//! per-request deliveries of all its customers with the same keys.
+//! `GEMINI_WEBHOOK_SECRET` is read if `GEMINI_WEBHOOK_SECRETS` is not set. Secrets or a key set must
+//! be given, and with a key set a job key, an audience or the last word on any sender: Google signs
+//! the per-request deliveries of all its customers with the same keys.
 //!
-//! `POST /webhook` takes deliveries. `GET /healthz` says that the receiver is up, and `GET /readyz`
-//! answers 503 while there are no usable keys for per-request deliveries. Each delivery is processed once and answered with `"status":"processed"`, and when it comes again with
-//! `"duplicate"`. Standard output gets one JSON line for each. A setting that is missing or
-//! malformed ends the program with status 2, and an address that can't be listened on with
-//! status 1. SIGTERM and Ctrl-C end it with status 0 once the current requests are answered.
+//! After a rotation, both secrets belong there for two days. SIGHUP reads the file again, and no
+//! delivery is refused meanwhile. Move a new file into the place of the old one. If it can't be used,
+//! the secrets stay as they were, and standard error says why. Nothing else is read again.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `POST /webhook` | `"status":"processed"` (or `"accepted"` by an inbox), and `"duplicate"` when the delivery comes again |
+//! | `GET /healthz` | 200: the program runs |
+//! | `GET /readyz` | 200, or 503 while the store can't be used or there are no usable keys for per-request deliveries; it says which |
+//! | `GET /stats` | of an inbox: how many deliveries are `due`, `waiting`, `working` and `dead`, and the age of the oldest |
+//!
+//! Standard output gets one JSON line for each answer, and with an inbox another when a delivery was
+//! processed. A setting that is missing or malformed ends the program with status 2, and an address
+//! that can't be listened on with status 1. SIGTERM and Ctrl-C end it with status 0 once the current
+//! requests are answered and the handlers have finished, or after 10 s.
 
 #[path = "support/chain.rs"]
 mod chain;
+#[path = "receiver/config.rs"]
+mod config;
 #[path = "support/out.rs"]
 mod out;
+#[path = "receiver/probes.rs"]
+mod probes;
 #[path = "support/secrets.rs"]
 mod secrets;
+#[path = "receiver/serve.rs"]
+mod serve;
+#[path = "support/stop.rs"]
+mod stop;
+#[path = "support/store.rs"]
+mod store;
 #[path = "support/usage.rs"]
 mod usage;
 
-use std::{env, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -43,173 +64,28 @@ use axum::{
     routing::{get, post},
 };
 use chain::chain;
+use config::{Config, Mode};
 use gemini_webhooks::{
-    ConfigError, Delivery, JobTokens, PayloadError, PerRequest, Receiver, Secret, Verifier,
-    keys::{Freshness, JwksEndpoint, RefreshError, RefreshedKeys},
+    Delivery, Inbox, PayloadError, PerRequest, SharedVerifier,
+    keys::{RefreshError, RefreshedKeys},
     receiver::{Outcome, Received},
-    store::{IdempotencyStore, MemoryStore, PostgresStore, RedisStore, SqliteStore},
-};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
 };
 use out::{note, say};
+use probes::{Readiness, Statistics};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use serve::{READ_TIMEOUT, STOP_TIMEOUT, serve};
+use stop::stop_signal;
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    time::{Instant, timeout, timeout_at},
+};
 
 /// In bytes. Google's events have a few hundred.
 const MAX_BODY: usize = 1 << 20;
-/// How long a client may take to send the head of a request, and again for its body.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the requests at hand may take after the signal to stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-const MAX_CONNECTIONS: usize = 1024;
 
-struct Config {
-    bind: SocketAddr,
-    receiver: Receiver,
-    keys: Option<Arc<RefreshedKeys>>,
-}
-
-impl Config {
-    fn from_env() -> Result<Self, String> {
-        let bind = variable("BIND")?.unwrap_or_else(|| "127.0.0.1:8787".into());
-        let bind = bind.parse().map_err(|_| {
-            format!("BIND is not an address and a port such as 127.0.0.1:8787: {bind:?}")
-        })?;
-        let mut builder = Verifier::builder();
-        for (place, text) in secrets::from_env()? {
-            let secret = Secret::parse(&text).map_err(|error| format!("{place}: {error}"))?;
-            builder = builder.secret(secret);
-        }
-        let keys = variable("GEMINI_WEBHOOK_JWKS")?
-            .map(|source| key_source(&source).map(Arc::new))
-            .transpose()?;
-        if let Some(keys) = &keys {
-            builder = builder.per_request(per_request(keys)?);
-        } else {
-            for name in PROOFS {
-                if variable(name)?.is_some() {
-                    return Err(format!("{name} is set, but GEMINI_WEBHOOK_JWKS is not"));
-                }
-            }
-        }
-        let verifier = builder.build().map_err(|error| match error {
-            ConfigError::NothingToVerifyWith => {
-                "neither GEMINI_WEBHOOK_SECRETS nor GEMINI_WEBHOOK_JWKS is set (and neither are \
-                 GEMINI_WEBHOOK_SECRET and GEMINI_WEBHOOK_SECRETS_FILE)"
-                    .to_owned()
-            }
-            ConfigError::TooManySecrets { .. } => format!("GEMINI_WEBHOOK_SECRETS: {error}"),
-            error => error.to_string(),
-        })?;
-        let receiver = Receiver::builder(verifier, store()?).build();
-        let receiver = receiver.map_err(|error| error.to_string())?;
-        Ok(Self {
-            bind,
-            receiver,
-            keys,
-        })
-    }
-}
-
-const PROOFS: [&str; 3] = [
-    "GEMINI_WEBHOOK_JOB_KEY",
-    "GEMINI_WEBHOOK_AUDIENCE",
-    "GEMINI_WEBHOOK_ACCEPT_ANY_SENDER",
-];
-
-fn store() -> Result<Box<dyn IdempotencyStore>, String> {
-    let name = "GEMINI_WEBHOOK_STORE";
-    let setting = variable(name)?.unwrap_or_else(|| "memory".into());
-    let (kind, rest) = setting.split_once(':').unwrap_or((&setting, ""));
-    let store: Result<Box<dyn IdempotencyStore>, _> = match (kind, rest) {
-        ("memory", "") => Ok(Box::new(MemoryStore::default())),
-        ("sqlite", path) if !path.is_empty() => {
-            SqliteStore::open(path).map(|store| Box::new(store) as _)
-        }
-        ("postgres" | "postgresql", _) => {
-            PostgresStore::connect(&setting).map(|store| Box::new(store) as _)
-        }
-        ("redis", _) => RedisStore::connect(&setting).map(|store| Box::new(store) as _),
-        // The value is not shown: there may be a password in it.
-        _ => {
-            return Err(format!(
-                "{name} is none of memory, sqlite:PATH, postgres://.. and redis://.."
-            ));
-        }
-    };
-    store.map_err(|error| format!("{name}: {}", chain(&error)))
-}
-
-fn key_source(source: &str) -> Result<RefreshedKeys, String> {
-    if source.contains("://") {
-        let endpoint =
-            JwksEndpoint::new(source).map_err(|error| format!("GEMINI_WEBHOOK_JWKS: {error}"))?;
-        return Ok(RefreshedKeys::new(endpoint));
-    }
-    let path = source.to_owned();
-    Ok(RefreshedKeys::new(move || {
-        let path = path.clone();
-        async move { std::fs::read(&path).map_err(|error| format!("{path}: {error}")) }
-    }))
-}
-
-fn per_request(keys: &Arc<RefreshedKeys>) -> Result<PerRequest, String> {
-    let [job_key, audience, any_sender] = PROOFS;
-    let tokens = list(job_key, JobTokens::parse)?
-        .into_iter()
-        .reduce(JobTokens::or_made_by);
-    let audience = variable(audience)?;
-    let any_sender = match variable(any_sender)?.as_deref() {
-        None | Some("0") => false,
-        Some("1") => true,
-        Some(other) => return Err(format!("{any_sender} is {other:?}, expected 1 or 0")),
-    };
-    let keys = Arc::clone(keys);
-    let mut per_request = match (any_sender, tokens, &audience) {
-        (true, None, _) => PerRequest::any_sender(keys),
-        (true, Some(tokens), _) => PerRequest::any_sender(keys).job_tokens(tokens),
-        (false, Some(tokens), _) => PerRequest::with_job_tokens(keys, tokens),
-        (false, None, Some(audience)) => PerRequest::with_audience(keys, audience),
-        (false, None, None) => {
-            return Err(format!(
-                "GEMINI_WEBHOOK_JWKS needs a proof that a delivery is ours: set one of {}",
-                PROOFS.join(", ")
-            ));
-        }
-    };
-    if let Some(audience) = audience {
-        per_request = per_request.audience(audience);
-    }
-    Ok(per_request)
-}
-
-/// The parts of a variable, which commas separate.
-fn list<T>(name: &str, parse: impl Fn(&str) -> Result<T, ConfigError>) -> Result<Vec<T>, String> {
-    let Some(value) = variable(name)? else {
-        return Ok(Vec::new());
-    };
-    let parts = value.split(',').enumerate();
-    parts
-        .map(|(position, part)| {
-            parse(part.trim()).map_err(|error| format!("{name}, part {}: {error}", position + 1))
-        })
-        .collect()
-}
-
-/// A variable of the environment; an empty one counts as not set.
-fn variable(name: &str) -> Result<Option<String>, String> {
-    match env::var(name) {
-        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
-        Err(env::VarError::NotPresent) => Ok(None),
-        Err(env::VarError::NotUnicode(_)) => Err(format!("{name} is not UTF-8")),
-    }
-}
-
-async fn webhook(State(receiver): State<Receiver>, parts: Parts, request: Request) -> Response {
-    let (head, answer) = receive(&receiver, &parts, request).await.into_parts();
+async fn webhook(State(mode): State<Mode>, parts: Parts, request: Request) -> Response {
+    let (head, answer) = receive(&mode, &parts, request).await.into_parts();
     let mut line = answer.clone();
     line["http"] = head.status.as_u16().into();
     // Whoever reads the log may go away: that must not cost a delivery.
@@ -219,7 +95,7 @@ async fn webhook(State(receiver): State<Receiver>, parts: Parts, request: Reques
 
 /// `parts` are those of the request. Neither its URI nor its headers are logged: both may hold the
 /// proof that a delivery is ours.
-async fn receive(receiver: &Receiver, parts: &Parts, request: Request) -> http::Response<Value> {
+async fn receive(mode: &Mode, parts: &Parts, request: Request) -> http::Response<Value> {
     let body = match timeout(READ_TIMEOUT, Bytes::from_request(request, &())).await {
         Ok(Ok(body)) => body,
         Ok(Err(refusal)) if refusal.status() == StatusCode::PAYLOAD_TOO_LARGE => {
@@ -236,10 +112,13 @@ async fn receive(receiver: &Receiver, parts: &Parts, request: Request) -> http::
             return response(StatusCode::REQUEST_TIMEOUT, answer);
         }
     };
-    let reply = receiver.handle(parts, &body, process).await;
+    let reply = match mode {
+        Mode::Handle(receiver) => receiver.handle(parts, &body, process).await,
+        Mode::Inbox(inbox) => inbox.accept(parts, &body).await,
+    };
     let code = reply.outcome.code();
     match (&reply.outcome, &reply.delivery) {
-        (Outcome::Processed | Outcome::Duplicate, Some(delivery)) => {
+        (Outcome::Processed | Outcome::Accepted | Outcome::Duplicate, Some(delivery)) => {
             reply.response(accepted(code, delivery))
         }
         // No retry fixes it. It is acknowledged, and somebody looks into it.
@@ -259,7 +138,7 @@ async fn receive(receiver: &Receiver, parts: &Parts, request: Request) -> http::
     }
 }
 
-/// Where the work would be done, or be put into a queue. To look at the event is all here.
+/// Where the work would be done. To look at the event is all here.
 async fn process(delivery: Received<'_>) -> Result<(), PayloadError> {
     delivery.event().map(drop)
 }
@@ -303,83 +182,79 @@ fn report(error: &RefreshError) {
     note(format_args!("receiver: {}", chain(error)));
 }
 
-fn readiness(keys: Option<&Arc<RefreshedKeys>>) -> (StatusCode, &'static str) {
-    match keys.map(|keys| keys.freshness()) {
-        Some(Freshness::Due) => (StatusCode::SERVICE_UNAVAILABLE, "no usable keys"),
-        _ => (StatusCode::OK, "ok"),
-    }
+/// Works the inbox off until `stopped`, and until the handlers have finished.
+async fn work(inbox: Inbox, stopped: oneshot::Receiver<()>) {
+    let handler = async |delivery: Received<'static>| {
+        let line = accepted("processed", delivery.delivery());
+        process(delivery).await?;
+        say(line);
+        Ok::<_, PayloadError>(())
+    };
+    let worker = inbox.worker();
+    let worker = worker.on_store_error(|error| note(format_args!("receiver: {}", chain(error))));
+    worker.run(handler, async { drop(stopped.await) }).await;
 }
 
-/// Serves until `stop` is ready, then answers the requests at hand.
-///
-/// `axum::serve` sets no limits: a client that stalls would hold its connection for ever.
-async fn serve(listener: TcpListener, app: Router, stop: impl Future<Output = ()>) {
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(READ_TIMEOUT);
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let graceful = GracefulShutdown::new();
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        let next = async {
-            let permit = Arc::clone(&connections).acquire_owned().await;
-            (listener.accept().await, permit)
-        };
-        let (accepted, permit) = tokio::select! {
-            next = next => next,
-            () = &mut stop => break,
-        };
-        let Ok((stream, _)) = accepted else {
-            // Out of file descriptors, most likely: leave the others time to end.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let service = TowerToHyperService::new(app.clone());
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
-        tokio::spawn(async move {
-            // What fails here is the client's connection: there is nobody left to tell.
-            let _ = connection.await;
-            drop(permit);
-        });
-    }
-    drop(listener);
-    let _ = timeout(STOP_TIMEOUT, graceful.shutdown()).await;
-}
+/// Reads the secrets again at each SIGHUP, and keeps those that it has where they can't be used.
+#[cfg(unix)]
+fn reload(shared: SharedVerifier, per_request: Option<PerRequest>) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
 
-/// Ready at SIGTERM or Ctrl-C. The handlers are in place when this returns.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    #[cfg(unix)]
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    Ok(async move {
-        #[cfg(unix)]
-        let terminated = terminate.recv();
-        #[cfg(not(unix))]
-        let terminated = std::future::pending::<()>();
-        tokio::select! {
-            _ = terminated => {}
-            _ = tokio::signal::ctrl_c() => {}
+    let mut hangups = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            match config::verifier(per_request.as_ref()) {
+                Ok(verifier) => {
+                    shared.replace(verifier);
+                    note("receiver: the secrets were read again");
+                }
+                Err(error) => note(format_args!(
+                    "receiver: the secrets stay as they were: {error}"
+                )),
+            }
         }
-    })
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn reload(_: SharedVerifier, _: Option<PerRequest>) -> std::io::Result<()> {
+    Ok(())
 }
 
 async fn run(config: Config) -> std::io::Result<()> {
     let stop = stop_signal()?;
+    reload(config.verifier, config.per_request)?;
     let listener = TcpListener::bind(config.bind).await?;
     if let Some(keys) = config.keys.clone() {
         fetch(&keys).await;
         tokio::spawn(async move { keys.run(|error| report(&error)).await });
     }
-    let router = Router::new()
+    let readiness = Arc::new(Readiness::new(config.store, config.keys));
+    let mut router = Router::new()
         .route("/webhook", post(webhook))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .route("/healthz", get(|| async { "ok" }))
-        .route(
-            "/readyz",
-            get(async move || readiness(config.keys.as_ref())),
-        )
-        .with_state(config.receiver);
+        .route("/readyz", get(async move || readiness.answer().await));
+    let (stopping, stopped) = oneshot::channel();
+    let mut worker = None;
+    if let Mode::Inbox(inbox) = &config.mode {
+        let statistics = Arc::new(Statistics::new(inbox));
+        router = router.route("/stats", get(async move || statistics.answer().await));
+        worker = Some(tokio::spawn(work(inbox.clone(), stopped)));
+    }
     say(format_args!("listening on {}", listener.local_addr()?));
-    serve(listener, router, stop).await;
+    let mut stopped_at = Instant::now();
+    let stop = async {
+        stop.await;
+        stopped_at = Instant::now();
+        drop(stopping);
+    };
+    serve(listener, router.with_state(config.mode), stop).await;
+    if let Some(worker) = worker {
+        // What does not finish is handled again after the next start.
+        let _ = timeout_at(stopped_at + STOP_TIMEOUT, worker).await;
+    }
     Ok(())
 }
 

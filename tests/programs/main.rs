@@ -1,9 +1,15 @@
 //! The examples, run as the processes that they are.
 
 mod explain;
+mod forward;
+mod inbox;
+mod operations;
 mod receiver;
 mod register;
 mod sender;
+#[path = "../stores/servers.rs"]
+#[allow(dead_code, reason = "the tests of the stores use more of it")]
+mod servers;
 mod usage;
 
 use std::{
@@ -12,7 +18,7 @@ use std::{
 };
 
 use gemini_webhooks::{
-    EventType, Secret,
+    EventType, JobTokens, Secret,
     testing::{SignedDelivery, Signer, SigningKeys, sample},
 };
 use serde_json::{Value, json};
@@ -66,10 +72,13 @@ struct Receiver {
 impl Receiver {
     async fn start(variables: &[(&str, &str)]) -> Self {
         let mut command = example("receiver");
-        command
-            .env("BIND", "127.0.0.1:0")
-            .envs(variables.iter().copied())
-            .stdout(Stdio::piped());
+        command.envs(variables.iter().copied());
+        Self::spawn(command.env("BIND", "127.0.0.1:0")).await
+    }
+
+    /// Another program that says where it listens.
+    async fn spawn(command: &mut Command) -> Self {
+        command.stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = timeout(PATIENCE, lines.next_line())
@@ -106,8 +115,12 @@ impl Receiver {
     }
 
     async fn readiness(&self) -> u16 {
-        let url = format!("http://{}/readyz", self.address);
-        self.client.get(url).send().await.unwrap().status().as_u16()
+        self.get("/readyz").await.0
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        let url = format!("http://{}{path}", self.address);
+        self.send(self.client.get(url)).await
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {

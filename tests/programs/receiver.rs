@@ -1,7 +1,5 @@
 use super::*;
 
-use gemini_webhooks::JobTokens;
-
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

@@ -26,7 +26,10 @@ async fn unread(command: &mut Command) -> (Option<i32>, String) {
 async fn each_program_explains_itself() {
     for (name, expected) in [
         ("cycle", "cargo run --example cycle"),
+        ("dead_letters", "The exit status is 0"),
+        ("exactly_once", "The exit status is 0"),
         ("explain", "Exit status:"),
+        ("forward", "REDIS_URL"),
         ("quickstart", "The exit status is 0"),
         ("receiver", "GEMINI_WEBHOOK_SECRETS_FILE"),
         ("register", "The exit status is 0"),
@@ -50,7 +53,7 @@ async fn each_program_explains_itself() {
 
 #[tokio::test]
 async fn a_program_ends_as_it_would_when_nobody_reads() {
-    for name in ["quickstart", "cycle"] {
+    for name in ["quickstart", "cycle", "exactly_once"] {
         let (status, said) = unread(&mut example(name)).await;
         assert_eq!(status, Some(0), "{name}: {said}");
     }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    path::Path,
     process::Stdio,
     sync::{
         Arc, Mutex,
@@ -11,12 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::http::{HeaderMap, StatusCode};
-use gemini_webhooks::{
-    Secret,
-    store::ClaimOutcome,
-    testing::{SignedDelivery, Signer},
-};
+use gemini_webhooks::{store::ClaimOutcome, testing::SignedDelivery};
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::{
@@ -26,8 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    fixture::{File, Fixture, Place, SECRET, client, redis_connection, signed},
-    servers::{free_port, temporary_path},
+    fixture::{Fixture, Place, SECRET, client, redis_connection, signed},
     worker,
 };
 
@@ -389,119 +382,4 @@ async fn two_processes_that_share_a_store_handle_each_delivery_once_and_neither_
         assert_eq!(all.len(), count, "{name}");
         assert_eq!(effects(&fixture).await.len(), count / 2, "{name}");
     }
-}
-
-/// What the inbox forwards, by its idempotency key, to a server that refuses each at first.
-async fn downstream() -> (String, Arc<Mutex<HashMap<String, u32>>>) {
-    let arrived = Arc::new(Mutex::new(HashMap::new()));
-    let counted = Arc::clone(&arrived);
-    let handler = async move |headers: HeaderMap| {
-        let key = headers["idempotency-key"].to_str().unwrap().to_owned();
-        let mut counted = counted.lock().unwrap();
-        let times = counted.entry(key).or_insert(0);
-        *times += 1;
-        match *times {
-            1 => StatusCode::INTERNAL_SERVER_ERROR,
-            _ => StatusCode::OK,
-        }
-    };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    let router = axum::Router::new().route("/", axum::routing::post(handler));
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    (url, arrived)
-}
-
-async fn inbox(path: &Path, port: u16, forward: &str) -> Child {
-    let mut command = example("inbox");
-    command.env("BIND", format!("127.0.0.1:{port}"));
-    command.env("GEMINI_WEBHOOK_SECRETS", SECRET);
-    command.env("INBOX", path).env("FORWARD_TO", forward);
-    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
-    assert!(line.unwrap().starts_with("listening on"));
-    child
-}
-
-/// Its rows of the condition.
-fn rows(path: &Path, condition: &str) -> i64 {
-    let connection = rusqlite::Connection::open(path).unwrap();
-    let count = format!("SELECT count(*) FROM inbox WHERE {condition}");
-    connection.query_row(&count, [], |row| row.get(0)).unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_inbox_that_is_killed_loses_nothing_that_it_acknowledged() {
-    const KILLS: u64 = 200;
-    const IDS: usize = 400;
-    let file = File(temporary_path());
-    let (forward, arrived) = downstream().await;
-    let port = free_port();
-    let address = format!("127.0.0.1:{port}");
-    let next = Arc::new(AtomicUsize::new(0));
-    let client = reqwest::Client::builder()
-        .timeout(PATIENCE)
-        .build()
-        .unwrap();
-    let mut senders = Vec::new();
-    for _ in 0..4 {
-        let (next, client, address) = (Arc::clone(&next), client.clone(), address.clone());
-        senders.push(tokio::spawn(async move {
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= IDS {
-                    return;
-                }
-                let id = format!("msg_{number}");
-                // As the service does: again, until it is acknowledged.
-                loop {
-                    let sent = signed(&id, OffsetDateTime::now_utc());
-                    let answer = request(&client, &address, &sent).send().await;
-                    if answer.is_ok_and(|answer| answer.status() == 200) {
-                        break;
-                    }
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                }
-                // Spread over all the kills.
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }));
-    }
-    for kill in 0..KILLS {
-        let mut inbox = inbox(&file.0, port, &forward).await;
-        tokio::time::sleep(Duration::from_micros(kill * 7919 % 20_000)).await;
-        inbox.kill().await.unwrap();
-    }
-    let _inbox = inbox(&file.0, port, &forward).await;
-    for sender in senders {
-        timeout(PATIENCE, sender).await.unwrap().unwrap();
-    }
-    let secret = Secret::parse(SECRET).unwrap();
-    let no_event = Signer::v1(&secret).sign("msg_no_event", OffsetDateTime::now_utc(), *b"{}");
-    let answer = request(&client, &address, &no_event).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
-
-    let deadline = Instant::now() + PATIENCE;
-    while rows(&file.0, "due_at IS NOT NULL") > 0 {
-        assert!(Instant::now() < deadline, "the inbox is not worked off");
-        // The leases of those that were killed, and what was put off.
-        let connection = rusqlite::Connection::open(&file.0).unwrap();
-        connection.busy_timeout(Duration::from_secs(5)).unwrap();
-        connection
-            .execute("UPDATE inbox SET due_at = due_at - 60", [])
-            .unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let mut keys: Vec<_> = arrived.lock().unwrap().keys().cloned().collect();
-    keys.sort_unstable();
-    let mut expected: Vec<_> = (0..IDS).map(|number| format!("msg_{number}")).collect();
-    expected.sort_unstable();
-    assert_eq!(keys, expected);
-    assert!(arrived.lock().unwrap().values().all(|times| *times >= 2));
-    assert_eq!(
-        rows(&file.0, "key = 'msg_no_event' AND error IS NOT NULL"),
-        1
-    );
-    assert_eq!(rows(&file.0, "true"), 1);
 }

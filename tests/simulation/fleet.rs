@@ -166,9 +166,9 @@ pub(crate) fn start(world: &World, place: usize) {
     process.group = group;
     process.running = Some(running.clone());
     process.shutdown = running.inbox().is_some().then(|| {
-        let (begin, begun) = channel();
+        let (begin, told) = channel();
         let (end, ended) = channel();
-        let worker = work_off(world.clone(), place, running, begun, rng);
+        let worker = work_off(world.clone(), place, running, told, rng);
         world.executor.spawn(group, None, async move {
             worker.await;
             end.send(());

@@ -263,8 +263,10 @@ impl Model {
         let change = |change: &Change| {
             let id = change.claim.entry().unwrap();
             let renewed = matches!(change.fate, Fate::Renew);
-            let token = entries.get(&id).map(|entry| entry.token);
-            if renewed && busy.contains(&id) && token == Some(change.claim.fencing_token()) {
+            let held = entries
+                .get(&id)
+                .is_some_and(|entry| entry.token == change.claim.fencing_token());
+            if renewed && held && busy.contains(&id) {
                 return None;
             }
             Some(change_now(&mut entries, now, change, round.lease))

@@ -32,7 +32,8 @@ use gemini_webhooks::{
 use out::{note, say};
 use time::OffsetDateTime;
 
-const CREATE: &str = "CREATE TABLE IF NOT EXISTS example_effects (id TEXT)";
+/// It fails where there is one: that would be dropped at the end.
+const CREATE: &str = "CREATE TABLE example_effects (id TEXT)";
 const COUNT: &str = "SELECT count(*) FROM example_effects";
 const DROP: &str = "DROP TABLE example_effects";
 

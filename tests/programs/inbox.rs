@@ -94,10 +94,10 @@ async fn an_inbox_of_a_few_lines_handles_each_delivery_once_and_stops_when_told(
         assert_eq!(answer.text().await.unwrap(), "signature_mismatch");
         inbox.signal("-TERM");
         let mut lines = Vec::new();
+        assert_eq!(exits(&mut inbox.child).await.code(), Some(0));
         while let Some(line) = inbox.lines.next_line().await.unwrap() {
             lines.push(line);
         }
-        assert_eq!(exits(&mut inbox.child).await.code(), Some(0));
         if expected == "accepted" {
             assert_eq!(lines, ["msg_1: video.generated"]);
         } else {

@@ -107,14 +107,11 @@ async fn no_statement_of_an_inbox_on_postgresql_reads_a_table_from_end_to_end() 
             assert!(!line.contains("Seq Scan"), "{operation}: {line}");
             assert!(rows(line) <= most, "{operation}: {line}");
         }
-        let removed = lines
-            .iter()
-            .filter_map(|line| line.split_once("Rows Removed by Filter: "));
-        for (_, removed) in removed {
-            assert!(
-                removed.parse::<f64>().unwrap() <= most,
-                "{operation}: {removed}"
-            );
+        // An index that has it all the same, from end to end.
+        let filtered = |line: &&String| line.contains("Rows Removed by Filter: ");
+        for line in lines.iter().filter(filtered) {
+            let (_, removed) = line.split_once(": ").unwrap();
+            assert!(removed.parse::<u32>().unwrap() <= 64, "{operation}: {line}");
         }
     };
 

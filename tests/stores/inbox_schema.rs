@@ -4,8 +4,9 @@ use gemini_webhooks::store::{PostgresStore, SqliteStore, StoreError, StoreErrorK
 use gemini_webhooks::{Inbox, receiver::Outcome};
 
 use crate::{
-    fixture::{chain, client},
+    fixture::{File, chain, client},
     inbox::{Site, now, verifier},
+    servers::temporary_path,
 };
 
 const NEWER: &str = "UPDATE gemini_webhook_schema SET version = 7 WHERE name = 'inbox'";
@@ -100,4 +101,17 @@ async fn a_probe_on_postgresql_uses_the_tables_that_are_there_and_misses_those_t
     inbox.check().await.unwrap();
     let sent = now("msg_1");
     assert_eq!(inbox.accept(&sent, &sent.body).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_tables_in_a_file_are_created_where_only_those_of_another_part_are_noted() {
+    const OTHERS: &str = "
+        CREATE TABLE gemini_webhook_schema (name TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT;
+        INSERT INTO gemini_webhook_schema VALUES ('another', 3)";
+    let file = File(temporary_path());
+    let connection = rusqlite::Connection::open(&file.0).unwrap();
+    connection.execute_batch(OTHERS).unwrap();
+    let store = SqliteStore::open(&file.0).unwrap();
+    let inbox = Inbox::builder(verifier(), store).build().unwrap();
+    inbox.check().await.unwrap();
 }

@@ -128,7 +128,10 @@ const DISCARD: &str =
 /// Creates the tables where they are missing, and fails where a later version of the crate has changed
 /// them.
 pub(super) fn create(connection: &Connection) -> Result<(), StoreError> {
-    if !connection.prepare(HAS_VERSION)?.exists([])? {
+    // Another part of the crate may have noted the version of its own tables before.
+    let exists = connection.prepare(HAS_VERSION)?.exists([])?
+        && connection.prepare(SEE_VERSION)?.exists([])?;
+    if !exists {
         let begun = connection.execute_batch(CREATE);
         if begun.is_err() && !connection.is_autocommit() {
             let _ = connection.execute_batch("ROLLBACK");

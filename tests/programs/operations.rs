@@ -327,6 +327,64 @@ async fn processed(mut lines: Lines<BufReader<ChildStdout>>) -> BTreeSet<String>
     ids
 }
 
+/// The number of entries that fulfil a condition.
+async fn entries(store: &str, condition: &str) -> i64 {
+    let count = format!("SELECT count(*) FROM gemini_webhook_inbox WHERE {condition}");
+    if let Some(path) = store.strip_prefix("sqlite:") {
+        let connection = rusqlite::Connection::open(path).unwrap();
+        connection.query_row(&count, [], |row| row.get(0)).unwrap()
+    } else {
+        let client = postgres_client(store).await;
+        client.query_one(&count, &[]).await.unwrap().get(0)
+    }
+}
+
+#[tokio::test]
+async fn told_to_stop_under_load_it_leaves_no_delivery_half_done() {
+    let database = Database::new();
+    let mut stores = vec![database.store()];
+    stores.extend(postgres("stopped").await);
+    for store in &stores {
+        let mut receiver = Receiver::start(&[
+            ("GEMINI_WEBHOOK_SECRETS", SECRET),
+            ("GEMINI_WEBHOOK_STORE", store),
+            ("MODE", "inbox"),
+        ])
+        .await;
+        let sending = (0..200).map(|number| {
+            let sent = batch(SECRET, &format!("msg_{number}"));
+            receiver.request(&sent).send()
+        });
+        let mut sending: tokio::task::JoinSet<_> = sending.collect();
+        let mut accepted = BTreeSet::new();
+        let mut signalled = Instant::now();
+        while let Some(answer) = sending.join_next().await {
+            // Those that it no longer takes are Google's to retry.
+            let Ok(answer) = answer.unwrap() else {
+                continue;
+            };
+            assert_eq!(answer.status(), 200);
+            let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+            accepted.insert(answer["id"].as_str().unwrap().to_owned());
+            if accepted.len() == 100 {
+                receiver.signal("-TERM");
+                signalled = Instant::now();
+            }
+        }
+        let handled = tokio::spawn(processed(receiver.lines));
+        assert_eq!(exits(&mut receiver.child).await.code(), Some(0), "{store}");
+        // It has not waited for its own time limit, which is 10 s.
+        let took = signalled.elapsed();
+        assert!(took < Duration::from_secs(8), "{store}: {took:?}");
+        assert_eq!(entries(store, "working").await, 0, "{store}");
+        let handled = handled.await.unwrap();
+        let left = usize::try_from(entries(store, "true").await).unwrap();
+        assert!(accepted.len() >= 100, "{store}");
+        // A client may miss an answer, and a delivery that was handled is removed.
+        assert!(handled.len() + left >= accepted.len(), "{store}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_under_load_everything_that_was_accepted_is_handled() {
     const KILLS: u64 = 15;

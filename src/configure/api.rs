@@ -2,7 +2,7 @@ use std::fmt::{self, Write as _};
 
 use http::{
     HeaderValue, Method, Request,
-    header::{ACCEPT, CONTENT_TYPE},
+    header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE},
 };
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ impl ApiVersion {
 pub(super) struct Api {
     base: String,
     version: ApiVersion,
-    api_key: HeaderValue,
+    key: HeaderValue,
 }
 
 impl Api {
@@ -47,12 +47,12 @@ impl Api {
         if api_key.is_empty() || !api_key.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(unusable);
         }
-        let mut api_key = HeaderValue::from_str(api_key).map_err(|_| unusable)?;
-        api_key.set_sensitive(true);
+        let mut key = HeaderValue::from_str(api_key).map_err(|_| unusable)?;
+        key.set_sensitive(true);
         Ok(Self {
             base: Self::GOOGLE.to_owned(),
             version: ApiVersion::default(),
-            api_key,
+            key,
         })
     }
 
@@ -79,9 +79,13 @@ impl Api {
         path: &str,
         body: Option<Value>,
     ) -> Result<Request<Vec<u8>>, RequestError> {
-        let request = Request::builder()
-            .method(method)
-            .header(ACCEPT, "application/json");
+        let mut request = Request::builder().header(ACCEPT, "application/json");
+        // Some HTTP clients send no length with an empty body, and servers may require one with this
+        // method (RFC 9110, section 8.6).
+        if method == Method::POST && body.is_none() {
+            request = request.header(CONTENT_LENGTH, HeaderValue::from(0));
+        }
+        let request = request.method(method);
         self.complete(request, "", path, body)
     }
 
@@ -101,7 +105,7 @@ impl Api {
         let (base, version) = (&self.base, self.version.as_str());
         let mut request = request
             .uri(format!("{base}{prefix}/{version}{path}"))
-            .header("x-goog-api-key", self.api_key.clone());
+            .header("x-goog-api-key", self.key.clone());
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }

@@ -93,8 +93,6 @@ impl JobService {
     /// [`acknowledged`](super::acknowledged) reads the answer. The job may still end in another way:
     /// ask about it.
     ///
-    /// The request has no body. Send it with `content-length: 0`, as HTTP clients do.
-    ///
     /// # Errors
     ///
     /// [`RequestError::InvalidRequest`] if the resource is a file or makes the URI too long.

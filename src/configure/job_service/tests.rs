@@ -1,4 +1,7 @@
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{
+    HeaderValue,
+    header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE},
+};
 
 use super::*;
 use crate::configure::WebhookService;
@@ -21,6 +24,9 @@ fn expect(request: Result<Request<Vec<u8>>, RequestError>, method: &str, path: &
     assert!(!format!("{request:?}").contains("KEY-1"), "{request:?}");
     assert!(request.body().is_empty());
     assert!(!request.headers().contains_key(CONTENT_TYPE));
+    let length = request.headers().get(CONTENT_LENGTH);
+    let expected = HeaderValue::from(0);
+    assert_eq!(length, (method == "POST").then_some(&expected));
 }
 
 #[test]

@@ -181,7 +181,10 @@ async fn an_answer_without_an_end_is_given_up() {
     let (url, _) = start(endless).await;
     let client = ApiClient::new().unwrap();
     let error = client.send(rotate(&url)).await.unwrap_err();
-    assert!(matches!(error, SendError::AnswerTooLong), "{error:?}");
+    assert!(
+        matches!(error, SendError::AnswerTooLong { .. }),
+        "{error:?}"
+    );
     assert_eq!(error.to_string(), "the answer is longer than 8388608 bytes");
 
     let stalled = || Body::from_stream(stream::pending::<Result<Vec<u8>, std::io::Error>>());
@@ -272,4 +275,18 @@ async fn a_download_that_is_redirected_takes_the_key_nowhere() {
     let error = downloaded(&response.unwrap()).unwrap_err();
     assert_eq!(error.to_string(), "the service answers 302");
     assert!(keys.lock().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_is_read_up_to_the_length_that_was_set() {
+    let (url, _) = start_jobs().await;
+    let request = || jobs(&url).download(&Resource::file("r-1").unwrap());
+    let client = ApiClient::new().unwrap().max_answer(RESULTS.len());
+    let response = client.send(request().unwrap()).await.unwrap();
+    assert_eq!(response.body().len(), RESULTS.len());
+    let client = client.max_answer(RESULTS.len() - 1);
+    let error = client.send(request().unwrap()).await.unwrap_err();
+    let allowed = RESULTS.len() - 1;
+    let expected = format!("the answer is longer than {allowed} bytes");
+    assert_eq!(error.to_string(), expected);
 }

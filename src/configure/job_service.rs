@@ -75,7 +75,8 @@ impl JobService {
     /// Builds the request that returns an interaction or a batch.
     ///
     /// [`JobStatus::from_response`](super::JobStatus::from_response) reads the answer. The answer
-    /// about an interaction has its output too.
+    /// about an interaction has its output too, and that about a batch may have all of its responses:
+    /// `ApiClient` reads at most 8 MiB unless its `max_answer` is set.
     ///
     /// # Errors
     ///
@@ -109,8 +110,8 @@ impl JobService {
     /// Builds the request that downloads a file: the responses of a batch, one JSON value per line,
     /// in the order of its requests, or a video.
     ///
-    /// [`downloaded`](super::downloaded) reads the answer, which may be large. `ApiClient` reads at
-    /// most 8 MiB: stream larger files with a client of your own.
+    /// [`downloaded`](super::downloaded) reads the answer, which may be large: stream it with a client
+    /// of your own where it does not fit into memory.
     ///
     /// The path is `/download/{version}/files/{id}:download`. Google's guide shows it with `v1beta`;
     /// nothing shows it with `v1`. Google's SDKs leave out `/download`.

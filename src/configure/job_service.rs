@@ -113,8 +113,8 @@ impl JobService {
     /// [`downloaded`](super::downloaded) reads the answer, which may be large: stream it with a client
     /// of your own where it does not fit into memory.
     ///
-    /// The path is `/download/{version}/files/{id}:download`. Google's guide shows it with `v1beta`;
-    /// nothing shows it with `v1`. Google's SDKs leave out `/download`.
+    /// The path is `/download/{version}/files/{id}:download`. Published code uses it with `v1beta`, and
+    /// none was found that uses it with `v1`. Google's SDK for JavaScript leaves out `/download`.
     ///
     /// # Errors
     ///

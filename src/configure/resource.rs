@@ -162,8 +162,8 @@ impl Event {
     /// | `interaction.` and anything | the interaction that the event's `id` names |
     /// | `video.generated` | the file of the video: its `file_name`, or else its `output_file_uri`, if that is `files/{id}` |
     ///
-    /// `None` for other types, without a usable `id`, and for a video that names no file: nothing
-    /// documents how to ask about the operation that the `id` of `video.generated` names.
+    /// `None` for other types, without a usable `id`, and for a video that names no file: no source was
+    /// found that tells how to ask about the operation that the `id` of `video.generated` names.
     ///
     /// **No source states how the `id` of an event relates to the name of its resource.** Google's
     /// guide shows `batch_123456`, and its API names batches `batches/{id}`. So a text that begins

@@ -75,23 +75,31 @@
 //! | `update_mask` | not sent: the service ignores it | [`WebhookService::with_update_mask`] |
 
 mod answer;
+mod api;
 mod api_error;
 #[cfg(feature = "reqwest")]
 mod client;
+mod job_service;
+mod job_status;
 mod new_webhook;
 mod request_error;
+mod resource;
 mod service;
 mod signing_secret;
 mod webhook;
 mod webhook_config;
 mod webhook_state;
 
-pub use api_error::{ApiError, acknowledged};
+pub use api::ApiVersion;
+pub use api_error::{ApiError, acknowledged, downloaded};
 #[cfg(feature = "reqwest")]
 pub use client::{ApiClient, SendError};
+pub use job_service::JobService;
+pub use job_status::{JobOutput, JobState, JobStatus};
 pub use new_webhook::{NewWebhook, WebhookUpdate};
 pub use request_error::RequestError;
-pub use service::{ApiVersion, Revocation, RotatePath, WebhookService};
+pub use resource::Resource;
+pub use service::{Revocation, RotatePath, WebhookService};
 pub use signing_secret::{NewSigningSecret, RotatedSecret, SigningSecret};
 pub use webhook::{Webhook, WebhookPage};
 pub use webhook_config::WebhookConfig;

@@ -574,6 +574,7 @@ impl World {
 
     fn configuration(&self) {
         let secrets = &self.secrets;
+        jobs(secrets, &self.token);
         let uri = format!(
             "{}&key=5up3rs3cr3tkey",
             JobTokens::callback_uri("https://a/b", &self.token)
@@ -626,6 +627,37 @@ impl World {
             }
         }
     }
+}
+
+/// Requests and answers about jobs.
+fn jobs(secrets: &Secrets, token: &str) {
+    use gemini_webhooks::configure::{JobOutput, JobService, JobState, JobStatus, Resource};
+    let service = JobService::new(API_KEY).unwrap();
+    let job = Resource::batch(token).unwrap();
+    secrets.debug(&job);
+    secrets.look(
+        "a request",
+        &format!("{:?}", service.cancel(&Resource::batch("1").unwrap())),
+    );
+    secrets.debug(&service);
+    secrets.refusal(JobService::new(&format!("{API_KEY} ")));
+    secrets.refusal(service.clone().base_url(ADDRESS));
+    secrets.refusal(service.download(&job));
+    secrets.refusal(Resource::parse(SECRET));
+    for output in [
+        json!({"responsesFile": ADDRESS}),
+        json!({"responsesFile": format!("files/{token}")}),
+        json!({"inlinedResponses": [[SECRET, token]]}),
+    ] {
+        let error = json!({"code": token, "message": ADDRESS, "details": [SECRET]});
+        let answer = json!({"state": token, "error": error, "response": output});
+        let status = JobStatus::from_response(&http::Response::new(answer.to_string())).unwrap();
+        secrets.debug::<JobState>(&status.state);
+        secrets.debug::<JobOutput>(status.output.as_ref().unwrap());
+        secrets.debug(&status);
+    }
+    let refused = json!({"error": {"code": SECRET, "message": token}}).to_string();
+    secrets.refusal(JobStatus::from_response(&http::Response::new(refused)));
 }
 
 fn secret() -> Secret {

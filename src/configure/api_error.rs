@@ -105,12 +105,37 @@ impl fmt::Debug for ApiError {
 /// [`ApiError::Refused`] if the service refused the request.
 pub fn acknowledged(response: &Response<impl AsRef<[u8]>>) -> Result<(), ApiError> {
     // Nothing is documented of the body, and nothing but an error in it matters.
-    check(response).map(drop)
+    check(response, &[]).map(drop)
+}
+
+/// Returns the bytes of a file: the body of the answer to
+/// [`JobService::download`](super::JobService::download).
+///
+/// A line of the file that reports an error is the job's, and none of this function.
+///
+/// # Errors
+///
+/// [`ApiError::Refused`] if the service refused the request, or redirects it elsewhere.
+pub fn downloaded(response: &Response<impl AsRef<[u8]>>) -> Result<&[u8], ApiError> {
+    if !response.status().is_success() {
+        acknowledged(response)?;
+    }
+    Ok(response.body().as_ref())
 }
 
 /// Reads the members of an answer that is an object.
 pub(super) fn read(response: &Response<impl AsRef<[u8]>>) -> Result<Members, ApiError> {
-    match check(response)?.map(Members::of) {
+    members(response, &[])
+}
+
+/// Reads the members of an answer about a job, where an `error` beside one of these is the job's.
+pub(super) fn read_job(response: &Response<impl AsRef<[u8]>>) -> Result<Members, ApiError> {
+    let of_job = ["name", "id", "status", "done", "metadata", "response"];
+    members(response, &of_job)
+}
+
+fn members(response: &Response<impl AsRef<[u8]>>, own: &[&str]) -> Result<Members, ApiError> {
+    match check(response, own)?.map(Members::of) {
         Ok(Ok(members)) => Ok(members),
         Ok(Err(_)) => Err(unreadable(response, "an object is expected")),
         Err(source) => Err(ApiError::Unreadable {
@@ -121,14 +146,17 @@ pub(super) fn read(response: &Response<impl AsRef<[u8]>>) -> Result<Members, Api
 }
 
 /// Returns the JSON of an answer unless it is a refusal. A text that is not UTF-8 makes nothing else
-/// unreadable.
+/// unreadable. Beside one of the `own` members, an error is that of the resource.
 fn check(
     response: &Response<impl AsRef<[u8]>>,
+    own: &[&str],
 ) -> Result<Result<Value, serde_json::Error>, ApiError> {
     let text = String::from_utf8_lossy(json::without_mark(response.body().as_ref()));
     let answer = serde_json::from_str(&text);
     let error = answer.as_ref().ok().and_then(rpc_status);
-    let is_refused = error.is_some_and(|error| !error.is_empty());
+    let is_own = |answer: &Value| own.iter().any(|name| answer.get(name).is_some());
+    let is_refused =
+        error.is_some_and(|error| !error.is_empty()) && !answer.as_ref().is_ok_and(is_own);
     if response.status().is_success() && !is_refused {
         return Ok(answer);
     }
@@ -152,7 +180,9 @@ pub(super) fn unreadable<B>(response: &Response<B>, fault: &str) -> ApiError {
 
 fn refusal<B>(response: &Response<B>, error: Option<Map<String, Value>>, body: &str) -> ApiError {
     let mut error = Members::from(error.unwrap_or_default());
-    let status = error.take(&["status"], text_or_integer);
+    // The Interactions API writes the name of the error where others write a number.
+    let code = error.take(&["code"], integer);
+    let status = error.take(&["status", "code"], text_or_integer);
     // The service may quote the address that it refuses, and a proxy the whole request.
     let message = match error.take(&["message"], text) {
         Some(message) => redacted::text(&message),
@@ -160,7 +190,7 @@ fn refusal<B>(response: &Response<B>, error: Option<Map<String, Value>>, body: &
     };
     ApiError::Refused {
         http_status: response.status().as_u16(),
-        code: error.take(&["code"], integer),
+        code,
         status: redacted::text(&status.unwrap_or_default()),
         message,
         details: error.take(&["details"], list).unwrap_or_default(),

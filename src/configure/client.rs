@@ -13,7 +13,7 @@ use crate::{boxed::BoxError, https};
 /// - redirects are not followed: one would take the key to another server, or make a `GET` of a
 ///   `POST`. The answer is returned, and reads as [`ApiError::Refused`](super::ApiError::Refused);
 /// - an exchange takes at most 30 s ([`TIMEOUT`](Self::TIMEOUT)) and reads at most 8 MiB
-///   ([`MAX_ANSWER`](Self::MAX_ANSWER));
+///   ([`MAX_ANSWER`](Self::MAX_ANSWER)), unless set otherwise;
 /// - errors show neither the key nor the address.
 ///
 /// Nothing is sent twice. Clones share their connections.
@@ -37,12 +37,13 @@ pub struct ApiClient {
     https: Client,
     loopback: Client,
     timeout: Duration,
+    max_answer: usize,
 }
 
 impl ApiClient {
     /// The time that an exchange may take by default: 30 s.
     pub const TIMEOUT: Duration = Duration::from_secs(30);
-    /// The longest answer that is read, in bytes: 8 MiB.
+    /// The longest answer that is read by default, in bytes: 8 MiB.
     pub const MAX_ANSWER: usize = 8 << 20;
 
     /// Sets up a client. For HTTPS it takes the proxies of the environment, as `reqwest` does.
@@ -61,12 +62,22 @@ impl ApiClient {
             https: client("https")?,
             loopback: client("http")?,
             timeout: Self::TIMEOUT,
+            max_answer: Self::MAX_ANSWER,
         })
     }
 
     /// Sets the time that an exchange may take, from the connection to the last byte of the answer.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
+    }
+
+    /// Sets the longest answer that is read, in bytes. The answer is kept in memory. The status of a
+    /// batch may have all of its responses, and a file may be of any length.
+    pub fn max_answer(self, bytes: usize) -> Self {
+        Self {
+            max_answer: bytes,
+            ..self
+        }
     }
 
     /// Sends a request, and returns the answer whatever its status is.
@@ -97,9 +108,10 @@ impl ApiClient {
             .send();
         let answer = answer.await.map_err(|error| self.failed(error))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        let body = https::read(answer, Self::MAX_ANSWER).await;
+        let body = https::read(answer, self.max_answer).await;
         let body = body.map_err(|error| self.failed(error))?;
-        let mut response = Response::new(body.ok_or(SendError::AnswerTooLong)?);
+        let allowed = self.max_answer;
+        let mut response = Response::new(body.ok_or(SendError::AnswerTooLong { allowed })?);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
@@ -122,6 +134,7 @@ impl fmt::Debug for ApiClient {
         // A client would show its proxies.
         f.debug_struct("ApiClient")
             .field("timeout", &self.timeout)
+            .field("max_answer", &self.max_answer)
             .finish_non_exhaustive()
     }
 }
@@ -153,9 +166,13 @@ pub enum SendError {
         /// The time that was allowed.
         after: Duration,
     },
-    /// The answer is longer than [`ApiClient::MAX_ANSWER`].
-    #[error("the answer is longer than {} bytes", ApiClient::MAX_ANSWER)]
-    AnswerTooLong,
+    /// The answer is longer than [`ApiClient::max_answer`] allows.
+    #[error("the answer is longer than {allowed} bytes")]
+    #[non_exhaustive]
+    AnswerTooLong {
+        /// The length that was allowed, in bytes.
+        allowed: usize,
+    },
     /// The connection failed.
     #[error("the exchange with the service failed")]
     #[non_exhaustive]

@@ -1,28 +1,12 @@
-use std::fmt::Write as _;
-
-use http::{
-    HeaderValue, Method, Request,
-    header::{ACCEPT, CONTENT_TYPE},
-};
+use http::{Method, Request};
 use serde_json::{Value, json};
 
 use super::{
+    api::{Api, ApiVersion, encode, segment},
     new_webhook::{NewWebhook, WebhookUpdate},
     request_error::RequestError,
     webhook::without_collection,
 };
-use crate::address;
-
-/// The version of the API, the first segment of its paths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum ApiVersion {
-    /// `v1`, which Google's SDKs use since November 2026.
-    #[default]
-    V1,
-    /// `v1beta`, which the REST reference shows.
-    V1Beta,
-}
 
 /// The path of a rotation. Google's sources name two, of which the service is known to answer one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,16 +54,14 @@ impl Revocation {
 #[derive(Clone)]
 #[must_use]
 pub struct WebhookService {
-    base: String,
-    version: ApiVersion,
+    api: Api,
     rotate_path: RotatePath,
     update_mask: bool,
-    api_key: HeaderValue,
 }
 
 impl WebhookService {
     /// The base address of Google's API.
-    pub const GOOGLE: &str = "https://generativelanguage.googleapis.com";
+    pub const GOOGLE: &str = Api::GOOGLE;
 
     /// Builds requests with this API key, to [`GOOGLE`](Self::GOOGLE).
     ///
@@ -88,20 +70,10 @@ impl WebhookService {
     /// [`RequestError::InvalidRequest`] if the key is empty, or has characters other than visible
     /// ASCII.
     pub fn new(api_key: &str) -> Result<Self, RequestError> {
-        let unusable = RequestError::InvalidRequest {
-            reason: "the API key is empty or has characters other than visible ASCII",
-        };
-        if api_key.is_empty() || !api_key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(unusable);
-        }
-        let mut api_key = HeaderValue::from_str(api_key).map_err(|_| unusable)?;
-        api_key.set_sensitive(true);
         Ok(Self {
-            base: Self::GOOGLE.to_owned(),
-            version: ApiVersion::default(),
+            api: Api::new(api_key)?,
             rotate_path: RotatePath::default(),
             update_mask: false,
-            api_key,
         })
     }
 
@@ -113,20 +85,14 @@ impl WebhookService {
     ///
     /// [`RequestError::InvalidUri`] as for [`NewWebhook::new`], and if the address has a query.
     pub fn base_url(self, base: &str) -> Result<Self, RequestError> {
-        let uri = address::parse(base).map_err(RequestError::invalid_uri)?;
-        if uri.query().is_some() {
-            let reason = "it has a query, and paths are appended to it";
-            return Err(RequestError::invalid_uri(reason));
-        }
-        Ok(Self {
-            base: base.trim_end_matches('/').to_owned(),
-            ..self
-        })
+        let api = self.api.base_url(base)?;
+        Ok(Self { api, ..self })
     }
 
     /// Sets the version of the API. The default is `v1`.
     pub fn version(self, version: ApiVersion) -> Self {
-        Self { version, ..self }
+        let api = self.api.version(version);
+        Self { api, ..self }
     }
 
     /// Sets the path of rotations. The default is the path in the SDKs.
@@ -167,7 +133,7 @@ impl WebhookService {
     /// [`RequestError::InvalidRequest`] if the id is empty, has only full stops or makes the URI
     /// too long.
     pub fn get(&self, id: &str) -> Result<Request<Vec<u8>>, RequestError> {
-        self.request(Method::GET, &segment(id)?, None)
+        self.request(Method::GET, &at(id)?, None)
     }
 
     /// Builds the request that lists webhooks, one page at a time.
@@ -208,7 +174,7 @@ impl WebhookService {
         update: &WebhookUpdate,
     ) -> Result<Request<Vec<u8>>, RequestError> {
         let body = to_json(update.validate()?)?;
-        let mut path = segment(id)?;
+        let mut path = at(id)?;
         if self.update_mask {
             path.push_str("?update_mask=");
             path.push_str(&update.members().join(","));
@@ -225,7 +191,7 @@ impl WebhookService {
     /// [`RequestError::InvalidRequest`] if the id is empty, has only full stops or makes the URI
     /// too long.
     pub fn delete(&self, id: &str) -> Result<Request<Vec<u8>>, RequestError> {
-        self.request(Method::DELETE, &segment(id)?, None)
+        self.request(Method::DELETE, &at(id)?, None)
     }
 
     /// Builds the request that makes the service send a test delivery, of an undocumented type, to
@@ -240,11 +206,7 @@ impl WebhookService {
     /// [`RequestError::InvalidRequest`] if the id is empty, has only full stops or makes the URI
     /// too long.
     pub fn ping(&self, id: &str) -> Result<Request<Vec<u8>>, RequestError> {
-        self.request(
-            Method::POST,
-            &format!("{}:ping", segment(id)?),
-            Some(json!({})),
-        )
+        self.request(Method::POST, &format!("{}:ping", at(id)?), Some(json!({})))
     }
 
     /// Builds the request that replaces a webhook's signing secret.
@@ -261,7 +223,7 @@ impl WebhookService {
         id: &str,
         revocation: Revocation,
     ) -> Result<Request<Vec<u8>>, RequestError> {
-        let id = segment(id)?;
+        let id = at(id)?;
         let behavior = revocation.as_str();
         let (path, behavior) = match self.rotate_path {
             RotatePath::Sdk => (format!("{id}:rotateSigningSecret"), behavior.to_owned()),
@@ -277,33 +239,14 @@ impl WebhookService {
         path: &str,
         body: Option<Value>,
     ) -> Result<Request<Vec<u8>>, RequestError> {
-        let version = match self.version {
-            ApiVersion::V1 => "v1",
-            ApiVersion::V1Beta => "v1beta",
-        };
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}/{version}/webhooks{path}", self.base))
-            .header(ACCEPT, "application/json")
-            .header("x-goog-api-key", self.api_key.clone());
-        if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
-        }
-        let body = body.map(|body| body.to_string().into_bytes());
-        let request = request.body(body.unwrap_or_default());
-        request.map_err(|_| RequestError::InvalidRequest {
-            reason: "the URI is too long",
-        })
+        self.api.request(method, &format!("/webhooks{path}"), body)
     }
 }
 
 /// Omits the API key.
 impl std::fmt::Debug for WebhookService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WebhookService")
-            .field("base", &self.base)
-            .field("version", &self.version)
-            .finish_non_exhaustive()
+        self.api.fmt("WebhookService", f)
     }
 }
 
@@ -313,50 +256,9 @@ fn to_json(value: &impl serde::Serialize) -> Result<Value, RequestError> {
     })
 }
 
-/// Encodes an id, or the id in a resource name, as one segment of a path.
-fn segment(id: &str) -> Result<String, RequestError> {
-    let id = without_collection(id);
-    let refused = |reason| Err(RequestError::InvalidRequest { reason });
-    if id.is_empty() {
-        return refused("the id is empty");
-    }
-    if is_dots(id) {
-        return refused("the id has only full stops, and HTTP clients take it for another path");
-    }
-    Ok(format!("/{}", encode(id)))
-}
-
-/// Tells whether an id has only full stops, however often they are percent-encoded.
-fn is_dots(id: &str) -> bool {
-    let mut rest = id;
-    while let Some(after) = after_dot(rest) {
-        rest = after;
-    }
-    rest.is_empty()
-}
-
-fn after_dot(text: &str) -> Option<&str> {
-    text.strip_prefix('.').or_else(|| {
-        let digits = text.strip_prefix('%')?.trim_start_matches("25");
-        digits.strip_prefix("2e").or(digits.strip_prefix("2E"))
-    })
-}
-
-/// Percent-encodes everything except the unreserved characters (RFC 3986, section 2.3).
-fn encode(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            _ => {
-                // Writing to a `String` never fails.
-                let _ = write!(encoded, "%{byte:02X}");
-            }
-        }
-    }
-    encoded
+/// Encodes an id, or the id in a resource name, as the end of a path.
+fn at(id: &str) -> Result<String, RequestError> {
+    Ok(format!("/{}", segment(without_collection(id))?))
 }
 
 #[cfg(test)]

@@ -234,3 +234,26 @@ fn the_time_to_wait_is_read_in_both_forms() {
         );
     }
 }
+
+#[test]
+fn the_name_of_an_error_is_read_where_the_interactions_api_writes_it() {
+    let body = r#"{"error":{"code":"invalid_request","message":"no such tool"}}"#;
+    let error = answer(400, &[], body);
+    let shown = "the service answers 400 invalid_request: no such tool";
+    assert_eq!(error.to_string(), shown);
+    assert!(
+        matches!(error, ApiError::Refused { code: None, .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn an_error_in_a_file_is_not_that_of_the_download() {
+    let line = r#"{"error":{"code":3,"message":"row 7"}}"#;
+    assert_eq!(downloaded(&Response::new(line)).unwrap(), line.as_bytes());
+    for status in [302, 404, 500] {
+        let answer = Response::builder().status(status).body(line).unwrap();
+        let error = downloaded(&answer).unwrap_err();
+        assert!(error.to_string().ends_with(": row 7"), "{error}");
+    }
+}

@@ -1,3 +1,5 @@
+use http::header::CONTENT_TYPE;
+
 use super::*;
 use crate::{configure::WebhookState, event::EventType};
 

@@ -94,7 +94,7 @@
 //! | `redis` | no | `receiver` with that store, in a Tokio runtime |
 //! | `tls` | no | TLS for `postgres` and `redis`, with rustls on aws-lc-rs |
 //! | `tracing` | no | `receiver` with a span for each delivery |
-//! | `configure` | no | `configure`: the requests that register webhooks, for any HTTP client; enables `http` |
+//! | `configure` | no | `configure`: the requests that register webhooks, and those that ask about a job and fetch its result, for any HTTP client; enables `http` |
 //! | `diagnose` | no | `Verifier::diagnose`: for developers, why a delivery does not verify |
 //! | `testing` | no | `testing`: sign deliveries as Google would, to test a handler with |
 #![forbid(unsafe_code)]

@@ -34,8 +34,6 @@ pub struct Delivery<'a> {
     signer: Option<Arc<str>>,
     job: Option<JobProof>,
     retention: Duration,
-    /// The refusal of a job token of ours that has expired.
-    expired: Option<Box<Error>>,
 }
 
 /// An attempt that is to be verified, as of a time.
@@ -47,6 +45,9 @@ pub(crate) struct Request<'r, 'a> {
     #[cfg_attr(not(feature = "_per-request"), expect(dead_code))]
     pub(crate) now: i64,
     pub(crate) window: ReplayWindow,
+    /// Takes a job token of ours that has expired.
+    #[cfg_attr(not(feature = "_per-request"), expect(dead_code))]
+    pub(crate) late: bool,
 }
 
 /// A job token of ours that a delivery carried.
@@ -61,6 +62,8 @@ pub struct JobProof {
     pub place: JobPlace,
     /// In Unix seconds.
     pub(crate) expiry: u64,
+    /// The refusal of a token that has expired, for those who take the delivery all the same.
+    pub(crate) expired: Option<Box<Error>>,
 }
 
 /// Leaves the nonce out: it is a part of the token.
@@ -115,7 +118,6 @@ impl<'a> Delivery<'a> {
             signer,
             job: None,
             retention: request.window.retention(),
-            expired: None,
         }
     }
 
@@ -125,11 +127,9 @@ impl<'a> Delivery<'a> {
         Self { job, ..self }
     }
 
-    /// Records that its job token has expired, in which case almost everybody refuses it.
     #[cfg(feature = "_per-request")]
-    pub(crate) fn expired(self, refusal: Option<Error>) -> Self {
-        let expired = refusal.map(Box::new);
-        Self { expired, ..self }
+    pub(crate) fn job_mut(&mut self) -> Option<&mut JobProof> {
+        self.job.as_mut()
     }
 
     /// Has the delivery remembered for at least this time.
@@ -139,17 +139,10 @@ impl<'a> Delivery<'a> {
         Self { retention, ..self }
     }
 
-    /// Refuses a delivery whose job token has expired.
-    pub(crate) fn in_time(mut self) -> Result<Self, Error> {
-        match self.take_expired() {
-            Some(refusal) => Err(refusal),
-            None => Ok(self),
-        }
-    }
-
-    /// Takes the refusal of a job token that has expired.
+    /// Takes the refusal of its job token, if that has expired.
+    #[cfg(feature = "inbox")]
     pub(crate) fn take_expired(&mut self) -> Option<Error> {
-        self.expired.take().map(|refusal| *refusal)
+        self.job.as_mut()?.expired.take().map(|refusal| *refusal)
     }
 
     /// Returns `webhook-id`, which all attempts of a delivery share: 1 to 256 visible ASCII
@@ -303,7 +296,6 @@ impl<'a> Delivery<'a> {
             signer: self.signer,
             job: self.job,
             retention: self.retention,
-            expired: self.expired,
             payload: match self.payload {
                 Payload::Body(body, event) => Payload::Body(Cow::Owned(body.into_owned()), event),
                 Payload::Claims(claims, event) => Payload::Claims(claims, event),

@@ -201,16 +201,21 @@ impl PerRequest {
             .as_deref()
             .filter(|keys| keys.is_usable(request.now))
             .ok_or(Error::KeysUnavailable)?;
-        let delivery = if scheme == Scheme::Jwt {
+        let mut delivery = if scheme == Scheme::Jwt {
             self.verify_jwt(keys, request, &in_uri)?
         } else {
             self.verify_v1a(keys, request, &in_uri)?
         };
-        let expired = delivery
-            .job()
-            .filter(|_| self.origin.requires_token())
-            .and_then(|job| origin::expired(job, request.now, request.window.retention()));
-        Ok(delivery.expired(expired))
+        if let Some(job) = delivery.job_mut()
+            && self.origin.requires_token()
+            && let Some(refusal) = origin::expired(job, request.now, request.window.retention())
+        {
+            if !request.late {
+                return Err(refusal);
+            }
+            job.expired = Some(Box::new(refusal));
+        }
+        Ok(delivery)
     }
 
     fn verify_v1a<'a>(

@@ -82,8 +82,12 @@ impl Verifier {
         attempt: impl IntoAttempt<'a>,
         body: &'a [u8],
     ) -> Result<Delivery<'a>, Error> {
-        self.verify_attempt(&attempt.into_attempt()?, body, self.clock().unix_seconds())?
-            .in_time()
+        self.verify_attempt(
+            &attempt.into_attempt()?,
+            body,
+            self.clock().unix_seconds(),
+            false,
+        )
     }
 
     /// Verifies a delivery as of a given time, for deliveries that were kept and for callers with a
@@ -118,8 +122,7 @@ impl Verifier {
         body: &'a [u8],
         now: OffsetDateTime,
     ) -> Result<Delivery<'a>, Error> {
-        self.verify_attempt(&attempt.into_attempt()?, body, now.unix_timestamp())?
-            .in_time()
+        self.verify_attempt(&attempt.into_attempt()?, body, now.unix_timestamp(), false)
     }
 
     /// Verifies a delivery at the current time. If newer keys might lead to another answer, and the
@@ -134,17 +137,18 @@ impl Verifier {
         attempt: impl IntoAttempt<'a>,
         body: &'a [u8],
     ) -> Result<Delivery<'a>, Error> {
-        self.verify_late(attempt, body).await?.in_time()
+        self.verify_waiting(attempt, body, false).await
     }
 
-    /// Like [`verify_refreshing`](Self::verify_refreshing), also where the job token has expired.
-    pub(crate) async fn verify_late<'a>(
+    /// Like [`verify_refreshing`](Self::verify_refreshing). If `late`, it takes a job token that has expired.
+    pub(crate) async fn verify_waiting<'a>(
         &self,
         attempt: impl IntoAttempt<'a>,
         body: &'a [u8],
+        late: bool,
     ) -> Result<Delivery<'a>, Error> {
         let attempt = attempt.into_attempt()?;
-        let verify = || self.verify_attempt(&attempt, body, self.clock().unix_seconds());
+        let verify = || self.verify_attempt(&attempt, body, self.clock().unix_seconds(), late);
         match &self.0.per_request {
             Some(per_request) => per_request.refreshing(verify).await,
             None => verify(),
@@ -156,12 +160,12 @@ impl Verifier {
         &self.0.clock
     }
 
-    /// Verifies a delivery, also where its job token has expired.
     pub(crate) fn verify_attempt<'a>(
         &self,
         attempt: &Attempt<'a>,
         body: &'a [u8],
         now: i64,
+        late: bool,
     ) -> Result<Delivery<'a>, Error> {
         let Configuration {
             secrets,
@@ -186,6 +190,7 @@ impl Verifier {
             body,
             now,
             window: *window,
+            late,
         };
         let mut tried = Schemes::default();
         for scheme in Scheme::ALL {

@@ -85,9 +85,9 @@ impl Delivery<'_> {
                     JobPlace::Event
                 },
                 expiry: job.expiry,
+                expired: None,
             }),
             retention: Duration::from_secs(envelope.retention),
-            expired: None,
         })
     }
 }

@@ -152,6 +152,7 @@ fn proof(token: &JobToken, place: JobPlace) -> JobProof {
         nonce: encoding::encode_url(&token.nonce),
         place,
         expiry: token.expiry,
+        expired: None,
     }
 }
 

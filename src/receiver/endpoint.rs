@@ -58,11 +58,7 @@ impl Endpoint {
         let span = Span::delivery();
         let reply = async {
             let verifier = self.verifier.get();
-            let result = if self.late {
-                verifier.verify_late(attempt, body).await
-            } else {
-                verifier.verify_refreshing(attempt, body).await
-            };
+            let result = verifier.verify_waiting(attempt, body, self.late).await;
             let delivery = match result {
                 Ok(delivery) => delivery,
                 Err(refusal) => return Reply::new(Outcome::Refused(refusal), None),

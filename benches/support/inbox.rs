@@ -250,7 +250,7 @@ pub(crate) async fn postgres(server: &Server) {
         }
     };
     client
-        .batch_execute("CREATE SCHEMA empty; CREATE SCHEMA busy; SET search_path TO busy")
+        .batch_execute("CREATE SCHEMA empty; CREATE SCHEMA busy; CREATE SCHEMA waiting; SET search_path TO busy")
         .await
         .unwrap();
     let open = |schema: &str| {
@@ -281,12 +281,14 @@ pub(crate) async fn postgres(server: &Server) {
         keep_up("postgres", &inbox, concurrency).await;
     }
     let wait = format!(
-        "INSERT INTO gemini_webhook_inbox
+        "INSERT INTO waiting.gemini_webhook_inbox
             (namespace, key, received_at, fencing_token, attempts, due_at, envelope, payload)
          SELECT '', gen_random_uuid(), now(), 1, 1, '2100-01-01', '{{}}', repeat(' ', 200)::bytea
          FROM generate_series(1, {WAITING});
-         ANALYZE gemini_webhook_inbox"
+         ANALYZE waiting.gemini_webhook_inbox"
     );
+    let waiting = open("waiting");
+    waiting.check().await.unwrap();
     client.batch_execute(&wait).await.unwrap();
-    wait_in_vain("postgres", [&open("empty"), &inbox]).await;
+    wait_in_vain("postgres", [&open("empty"), &waiting]).await;
 }

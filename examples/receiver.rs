@@ -12,7 +12,7 @@
 //! | `GEMINI_WEBHOOK_JOB_KEY` | keys for job tokens, base64 of at least 32 bytes, separated by commas | |
 //! | `GEMINI_WEBHOOK_AUDIENCE` | the audience that a JWT must have | |
 //! | `GEMINI_WEBHOOK_ACCEPT_ANY_SENDER` | `1`: accept what Google signed for any customer | |
-//! | `GEMINI_WEBHOOK_STORE` | which deliveries were processed, and the inbox: `memory`, `sqlite:PATH`, `postgres://..` or, without an inbox, `redis://..` | `memory` |
+//! | `GEMINI_WEBHOOK_STORE` | which deliveries were processed, and the inbox: `memory`, `sqlite:PATH`, `postgres://..` or, without an inbox, `redis://..` | `memory`; none for an inbox |
 //!
 //! `GEMINI_WEBHOOK_SECRET` is read if `GEMINI_WEBHOOK_SECRETS` is not set. Secrets or a key set must
 //! be given, and with a key set a job key, an audience or the last word on any sender: Google signs

@@ -18,6 +18,6 @@ struct Migrating;
 #[doc = include_str!("../docs/troubleshooting.md")]
 struct Troubleshooting;
 
-#[cfg(all(feature = "http", feature = "sqlite"))]
+#[cfg(all(feature = "http", feature = "postgres", feature = "sqlite"))]
 #[doc = include_str!("../docs/inbox.md")]
 struct Inbox;

@@ -178,7 +178,7 @@ impl Receiver {
         match catch_panic(async { handler(received).await }).await {
             Ok(returned) => match verdict(&claim, returned) {
                 Ok(()) => complete(store, &claim, None).await,
-                Err(error) if error.is_lost_lease() => {
+                Err(error) if error.is_lost_lease() && !claim.is_completed() => {
                     // Released all the same: the lease that was lost may be that of another claim.
                     let _ = store.release(&claim).await;
                     Outcome::LeaseLost

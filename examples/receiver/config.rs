@@ -81,7 +81,15 @@ pub(crate) fn verifier(per_request: Option<&PerRequest>) -> Result<Verifier, Str
 
 fn mode(verifier: &SharedVerifier) -> Result<(Mode, Arc<dyn IdempotencyStore>), String> {
     let name = "GEMINI_WEBHOOK_STORE";
-    let setting = variable(name)?.unwrap_or_else(|| "memory".into());
+    let setting = match (variable(name)?, variable("MODE")?.as_deref()) {
+        (Some(setting), _) => setting,
+        (None, Some("inbox")) => {
+            return Err(format!(
+                "MODE=inbox needs {name}: sqlite:PATH, postgres://.. or, to keep nothing, memory"
+            ));
+        }
+        (None, _) => "memory".into(),
+    };
     let store = Store::open(&setting).map_err(|fault| match fault {
         StoreFault::Form => format!("{name} is {fault}"),
         StoreFault::Store(_) => format!("{name}: {fault}"),

@@ -54,7 +54,8 @@ pub use transaction::PostgresTransaction;
 ///
 /// [`begin`](Self::begin) lets a delivery's effect in this database and its completion happen together
 /// or not at all. With a transaction of your own, call [`complete_in`](Self::complete_in). With another
-/// client, such as sqlx, use [`COMPLETE_SQL`](Self::COMPLETE_SQL). After the commit of such a
+/// client, such as sqlx, use [`COMPLETE_SQL`](Self::COMPLETE_SQL), and [`REMOVE_SQL`](Self::REMOVE_SQL) for an
+/// entry of an inbox. After the commit of such a
 /// transaction, call [`Claim::mark_completed`], so that [`Receiver`](crate::Receiver) does not complete
 /// the claim again.
 #[derive(Clone)]
@@ -72,8 +73,8 @@ impl PostgresStore {
     /// Completes the claim of the key `$1` (`text`) with the fencing token `$2` (`bigint`), and remembers
     /// the key for `$3` seconds (`float8`).
     ///
-    /// Affects one row, or none if the lease was lost: then roll back.
-    pub const COMPLETE_SQL: &str = sql::COMPLETE;
+    /// Affects one row, or none if the lease was lost or the key is done already: then roll back.
+    pub const COMPLETE_SQL: &str = sql::COMPLETE_ONCE;
 
     /// Releases the claim of the key `$1` (`text`) with the fencing token `$2` (`bigint`).
     pub const RELEASE_SQL: &str = sql::RELEASE;
@@ -197,7 +198,7 @@ impl PostgresStore {
     /// # Errors
     ///
     /// [`StoreError`], of the kind [`LeaseLost`](StoreErrorKind::LeaseLost) where another claim holds the
-    /// key or has completed it: roll back.
+    /// key, or it is done already, by this claim or another: roll back.
     pub async fn complete_in(
         transaction: &Transaction<'_>,
         claim: &Claim,

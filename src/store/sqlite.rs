@@ -133,9 +133,9 @@ impl SqliteStore {
     /// the commit, call [`Claim::mark_completed`].
     ///
     /// ```sql
-    #[doc = complete_sql!()]
+    #[doc = complete_sql!(, " AND NOT done")]
     /// ```
-    pub const COMPLETE_SQL: &'static str = complete_sql!();
+    pub const COMPLETE_SQL: &'static str = complete_sql!(, " AND NOT done");
 
     /// The statement that completes a claim on an entry of an inbox, for transactions over other clients of
     /// SQLite.
@@ -189,8 +189,9 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::LeaseLost`] if another claim holds the key or has completed it: `work` was not
-    /// called. The error of `work`, and those of [`transaction`](Self::transaction): nothing was
+    /// [`StoreErrorKind::LeaseLost`] if another claim holds the key, or it is done already, by this claim or
+    /// another: `work` was not called, so that no effect happens twice. A claim of another database is lost
+    /// too, or not known: use the store of the receiver or the inbox. The error of `work`, and those of [`transaction`](Self::transaction): nothing was
     /// committed, and the claim is still held.
     pub async fn complete_with<T, E>(
         &self,
@@ -290,7 +291,8 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::LeaseLost`] if another claim holds the key or has completed it: do not commit.
+    /// [`StoreErrorKind::LeaseLost`] if another claim holds the key, or it is done already, by this claim or
+    /// another: do not commit.
     /// [`StoreError`] with that of SQLite.
     pub fn complete_in(
         &self,
@@ -331,7 +333,7 @@ fn complete_in(
     clock: &Clock,
     claim: &Claim,
 ) -> Result<(), StoreError> {
-    if ledger::complete(transaction, clock, claim, claim.retention())? {
+    if ledger::complete_once(transaction, clock, claim)? {
         Ok(())
     } else {
         Err(StoreErrorKind::LeaseLost.into())

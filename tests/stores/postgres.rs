@@ -1020,7 +1020,7 @@ async fn open_transactions_leave_the_batches_their_connections() {
         transaction.complete().await.unwrap();
     }
     let again = setting.store.begin(&claims[0]).await.unwrap();
-    again.complete().await.unwrap();
+    again.rollback().await.unwrap();
 }
 
 #[tokio::test]
@@ -1051,4 +1051,36 @@ async fn errors_of_postgresql_are_told_apart() {
     setting.client.batch_execute(lock).await.unwrap();
     let error = setting.store.claim("a", LEASE).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::TimedOut);
+}
+
+/// As a handler does that repeats a commit of which it heard nothing.
+#[tokio::test]
+async fn a_claim_that_is_done_has_no_second_effect() {
+    let Some(Fixture { store, place, .. }) = Fixture::postgres().await else {
+        return;
+    };
+    let Place::Postgres(url) = place else {
+        unreachable!()
+    };
+    let ClaimOutcome::New(claim) = store.claim("key", LEASE).await.unwrap() else {
+        panic!("it is new");
+    };
+    let client = client(&url).await;
+    client
+        .batch_execute("CREATE TABLE effects (id text)")
+        .await
+        .unwrap();
+    let store = PostgresStore::connect(&url).unwrap();
+    let mut results = Vec::new();
+    for _ in 0..2 {
+        let transaction = store.begin(&claim).await.unwrap();
+        let insert = "INSERT INTO effects VALUES ('it')";
+        transaction.client().batch_execute(insert).await.unwrap();
+        results.push(transaction.complete().await.map_err(|error| error.kind()));
+    }
+    assert_eq!(results, [Ok(()), Err(StoreErrorKind::LeaseLost)]);
+    let row = client.query_one("SELECT count(*) FROM effects", &[]).await;
+    assert_eq!(row.unwrap().get::<_, i64>(0), 1);
+    // Without an effect, it may be completed again.
+    assert!(store.complete(&claim, LEASE).await.unwrap());
 }

@@ -581,3 +581,20 @@ fn a_time_to_wait_that_work_has_set_ends_with_it() {
     other.execute_batch("COMMIT").unwrap();
     drop(block_on(waiting).unwrap());
 }
+
+/// As a handler does that repeats a commit of which it heard nothing.
+#[test]
+fn a_claim_that_is_done_has_no_second_effect() {
+    let (store, file, _) = open();
+    let held = claim(&store, "key");
+    let complete = |id: &'static str| {
+        let work = move |transaction: &Transaction<'_>| record(transaction, id);
+        block_on(store.complete_with(&held, work))
+    };
+    complete("first").unwrap();
+    let refused = complete("second").unwrap_err();
+    assert_eq!(refused.kind(), StoreErrorKind::LeaseLost);
+    assert_eq!(effects(&file), ["first"]);
+    // Without an effect, it may be completed again.
+    assert!(block_on(store.complete(&held, DAY)).unwrap());
+}

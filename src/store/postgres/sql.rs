@@ -116,9 +116,10 @@ pub(super) const CLAIM: &str = concat!(
 "
 );
 
-/// Inserts or updates the row of a completion, with the rows that its last line selects.
+/// Inserts or updates the row of a completion, with the rows that `from` selects. Where it completes a claim
+/// together with an effect, `own` adds that this claim has not done so before: the effect would happen again.
 macro_rules! complete {
-    ($from:literal) => {
+    ($from:literal, $own:literal) => {
         concat!(
             "INSERT INTO gemini_webhook_deliveries AS held
         (key, fencing_token, done, held_until, forget_at)
@@ -129,7 +130,9 @@ macro_rules! complete {
         fencing_token = excluded.fencing_token,
         done = true,
         forget_at = greatest(excluded.forget_at, held.forget_at)
-    WHERE held.fencing_token = excluded.fencing_token
+    WHERE (held.fencing_token = excluded.fencing_token",
+            $own,
+            ")
         OR held.forget_at <= clock_timestamp()
         OR (NOT held.done AND held.held_until <= clock_timestamp())
 "
@@ -137,7 +140,10 @@ macro_rules! complete {
     };
 }
 
-pub(super) const COMPLETE: &str = complete!("");
+pub(super) const COMPLETE: &str = complete!("", "");
+
+/// [`COMPLETE`] together with an effect.
+pub(super) const COMPLETE_ONCE: &str = complete!("", " AND NOT held.done");
 
 /// The transaction and the table. Compared as a text, so that there is one value.
 macro_rules! place {
@@ -172,7 +178,7 @@ pub(super) const RESET: &str = "
     SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL;
     CLOSE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); DISCARD TEMP";
 
-/// [`COMPLETE`] in the place `$4` alone. Nothing is written elsewhere, where a statement of the
+/// [`COMPLETE_ONCE`] in the place `$4` alone. Nothing is written elsewhere, where a statement of the
 /// caller's has ended the transaction, or the `search_path` finds another table.
 pub(super) const COMPLETE_HERE: &str = concat!(
     "WITH here AS MATERIALIZED (
@@ -181,7 +187,7 @@ pub(super) const COMPLETE_HERE: &str = concat!(
     " = $4, false) AS same
     ),
     completed AS (",
-    complete!(" FROM here WHERE same"),
+    complete!(" FROM here WHERE same", " AND NOT held.done"),
     "RETURNING true)
     SELECT same, EXISTS (SELECT FROM completed) FROM here"
 );

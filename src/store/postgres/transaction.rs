@@ -86,7 +86,7 @@ impl PostgresTransaction {
     /// # Errors
     ///
     /// [`StoreError`]:
-    /// [`LeaseLost`](StoreErrorKind::LeaseLost) where another claim holds the key or has completed it,
+    /// [`LeaseLost`](StoreErrorKind::LeaseLost) where another claim holds the key, or it is done already,
     /// [`TimedOut`](StoreErrorKind::TimedOut) after the [`LIMIT`](Self::LIMIT) or 5 s,
     /// [`Configuration`](StoreErrorKind::Configuration) where a statement has ended the transaction
     /// (what that committed stays, and the claim is not completed) or changed its `search_path`, and

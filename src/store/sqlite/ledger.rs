@@ -11,7 +11,7 @@ use super::{
     guard::Guard,
     inbox::REMOVE_ANYWHERE,
     queue::CAPACITY,
-    sql::{CLAIM, COMPLETE, FORGET, INSERT, RELEASE, STATE, VISIT},
+    sql::{CLAIM, COMPLETE, COMPLETE_ONCE, FORGET, INSERT, RELEASE, STATE, VISIT},
 };
 use crate::{
     clock::{Clock, milliseconds},
@@ -116,12 +116,31 @@ pub(super) fn complete(
     claim: &Claim,
     retention: Duration,
 ) -> Result<bool, StoreError> {
+    complete_by(connection, COMPLETE, clock, claim, retention)
+}
+
+/// True if the key is done by this claim, and was not before.
+pub(super) fn complete_once(
+    connection: &Connection,
+    clock: &Clock,
+    claim: &Claim,
+) -> Result<bool, StoreError> {
+    complete_by(connection, COMPLETE_ONCE, clock, claim, claim.retention())
+}
+
+fn complete_by(
+    connection: &Connection,
+    sql: &str,
+    clock: &Clock,
+    claim: &Claim,
+    retention: Duration,
+) -> Result<bool, StoreError> {
     if let Some(id) = claim.entry() {
         let removed =
             prepared(connection, REMOVE_ANYWHERE)?.execute([id, claim.fencing_token()])?;
         return Ok(removed == 1);
     }
-    let changed = prepared(connection, COMPLETE)?.execute(params![
+    let changed = prepared(connection, sql)?.execute(params![
         claim.key(),
         claim.fencing_token(),
         now(clock),

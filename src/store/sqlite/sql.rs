@@ -20,8 +20,10 @@ RETURNING fencing_token"
     };
 }
 
+/// Where it completes a claim together with an effect, `own` adds that this claim has not done so before: the
+/// effect would happen again.
 macro_rules! complete_sql {
-    ($($schema:literal)?) => {
+    ($($schema:literal)?, $own:literal) => {
         concat!(
             "INSERT INTO ", $($schema,)? "gemini_webhook_deliveries", " \
 (key, fencing_token, done, held_until, forget_at)
@@ -30,7 +32,7 @@ ON CONFLICT (key) DO UPDATE SET
     fencing_token = excluded.fencing_token,
     done = 1,
     forget_at = max(excluded.forget_at, forget_at)
-WHERE fencing_token = excluded.fencing_token
+WHERE (fencing_token = excluded.fencing_token", $own, ")
     OR forget_at <= ?3 OR (NOT done AND held_until <= ?3)"
         )
     };
@@ -54,7 +56,10 @@ pub(super) const SCHEMA: &str = "
 
 pub(super) const CLAIM: &str = claim_sql!("main.");
 
-pub(super) const COMPLETE: &str = complete_sql!("main.");
+pub(super) const COMPLETE: &str = complete_sql!("main.", "");
+
+/// [`COMPLETE`] together with an effect.
+pub(super) const COMPLETE_ONCE: &str = complete_sql!("main.", " AND NOT done");
 
 /// A claim on a key that has no row.
 pub(super) const INSERT: &str = "\

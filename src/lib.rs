@@ -93,7 +93,7 @@
 //! | `sqlite`, `postgres` | no | `inbox` and `receiver` with that store; `postgres` in a Tokio runtime |
 //! | `redis` | no | `receiver` with that store, in a Tokio runtime |
 //! | `tls` | no | TLS for `postgres` and `redis`, with rustls on aws-lc-rs |
-//! | `tracing` | no | `receiver` with a span for each delivery |
+//! | `tracing` | no | a span for each delivery, and for each attempt of an inbox's worker; enables `receiver` |
 //! | `configure` | no | `configure`: the requests that register webhooks, and those that ask about a job and fetch its result, for any HTTP client; enables `http` |
 //! | `diagnose` | no | `Verifier::diagnose`: for developers, why a delivery does not verify |
 //! | `testing` | no | `testing`: sign deliveries as Google would, to test a handler with |

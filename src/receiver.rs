@@ -75,8 +75,8 @@ pub use reply::{Outcome, Reply};
 ///
 /// It runs at most once at a time for each delivery within its lease, and again for as long as it
 /// fails. A handler that takes longer than the lease may run beside the next attempt's. The service
-/// waits for an answer a few seconds only, so what takes longer belongs into a queue: take the
-/// delivery over, answer, and do the work later. `examples/inbox.rs` shows it.
+/// waits for an answer a few seconds only, so what takes longer belongs into an `Inbox` (feature `inbox`),
+/// which takes the same handler.
 ///
 /// If a handler panics, its claim is released and the panic goes on. If its future is dropped, as
 /// servers do when the client goes away, it stops half-way and its claim ends with the lease. To let

@@ -34,8 +34,8 @@ pub struct HandlerError {
 }
 
 impl HandlerError {
-    /// Takes an error that no retry can fix. The delivery is set aside: acknowledged, and not handled
-    /// again.
+    /// Takes an error that no retry can fix. The delivery is not handled again: a receiver sets it aside and
+    /// acknowledges it, and in an inbox it becomes a dead letter.
     pub fn permanent(source: impl Into<BoxError>) -> Self {
         Self {
             permanent: true,
@@ -43,8 +43,9 @@ impl HandlerError {
         }
     }
 
-    /// Asks the sender to wait before the next attempt (`Retry-After`), in whole seconds. Google does
-    /// not say whether it does.
+    /// Sets the time until the next attempt. A receiver asks the sender to wait (`Retry-After`), in whole
+    /// seconds, and Google does not say whether it does. A worker of an inbox waits for this time in place of its
+    /// back-off.
     #[must_use]
     pub fn retry_after(self, wait: Duration) -> Self {
         Self {

@@ -50,7 +50,8 @@ pub enum Outcome {
     /// is unavailable.
     Failed(HandlerError),
     /// The handler returned this [`permanent`](HandlerError::permanent) error: 200, and the delivery is
-    /// not handled again. Look at it: it is in the [`delivery`](Reply::delivery) of the reply, and the
+    /// not handled again; or it returned any error after it had completed the claim itself, and its effect
+    /// stays. Look at it: it is in the [`delivery`](Reply::delivery) of the reply, and the
     /// cause is in the trace. An inbox sets aside what is no event and what has an expired job token, and
     /// keeps it as a dead letter.
     SetAside(HandlerError),

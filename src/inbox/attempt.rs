@@ -1,6 +1,12 @@
 //! One attempt to handle a delivery.
 
-use std::{any::Any, future::poll_fn, pin::pin, task::Poll};
+use std::{
+    any::Any,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    task::Poll,
+};
 
 use futures_util::future::{AbortRegistration, Abortable};
 
@@ -43,9 +49,9 @@ where
     let delivery = Delivery::restore(&envelope, payload);
     let span = Span::attempt(delivery.as_ref(), attempt);
     let Some(delivery) = delivery else {
-        let error = HandlerError::permanent("this version can't read what was stored");
-        span.ended("dead", Some(&error));
-        let fate = bury(worker, &error);
+        let cause = "this version can't read what was stored";
+        span.ended("dead", Some(cause));
+        let fate = bury(worker, cause.to_owned());
         return Ended::Changed(Change { claim, fate });
     };
     let attempted = async {
@@ -54,7 +60,9 @@ where
             return Err(HandlerError::permanent(error));
         }
         let received = Received::new(delivery, claim.clone());
-        let mut call = pin!(catch_panic(async { handler(received).await }));
+        // With the conversion of the error, which is the user's too.
+        let call = async { handler(received).await.map_err(Into::<HandlerError>::into) };
+        let mut call = pin!(catch_panic(call));
         let mut late = pin!(clock.sleep(worker.attempt_timeout));
         let returned = poll_fn(|context| {
             if let Poll::Ready(returned) = call.as_mut().poll(context) {
@@ -77,16 +85,19 @@ where
         span.ended(if removed { "processed" } else { "lease_lost" }, None);
         return Ended::Gone;
     };
-    let error = returned.err();
+    let error = returned.err().map(|error| {
+        let cause = cause(&error);
+        (error, cause)
+    });
     let fate = match &error {
         _ if claim.is_completed() => None,
         None => Some(Fate::Remove),
-        Some(error) if error.is_permanent() || attempt >= worker.max_attempts => {
-            Some(bury(worker, error))
+        Some((error, cause)) if error.is_permanent() || attempt >= worker.max_attempts => {
+            Some(bury(worker, cause.clone()))
         }
-        Some(error) => Some(Fate::Retry {
+        Some((error, cause)) => Some(Fate::Retry {
             wait: error.wait().unwrap_or_else(|| worker.wait(attempt)),
-            cause: cause(error),
+            cause: cause.clone(),
         }),
     };
     let outcome = match &fate {
@@ -94,13 +105,13 @@ where
         Some(Fate::Bury(_)) => "dead",
         _ => "processed",
     };
-    span.ended(outcome, error.as_ref());
+    span.ended(outcome, error.as_ref().map(|(_, cause)| &**cause));
     fate.map_or(Ended::Gone, |fate| Ended::Changed(Change { claim, fate }))
 }
 
-fn bury(worker: &Worker, error: &HandlerError) -> Fate {
+fn bury(worker: &Worker, cause: String) -> Fate {
     Fate::Bury(Dead {
-        cause: cause(error),
+        cause,
         retention: worker.inbox.0.dead_letter_retention,
     })
 }
@@ -108,8 +119,13 @@ fn bury(worker: &Worker, error: &HandlerError) -> Fate {
 /// Returns an error with its sources as it may be stored and shown: without passwords, and not too long.
 pub(super) fn cause(error: &HandlerError) -> String {
     const LONGEST: usize = 2000;
-    let causes: Vec<String> = chain(error.source()).map(ToString::to_string).collect();
-    let mut text = redacted::text(&causes.join(": "));
+    let text = || {
+        let causes: Vec<String> = chain(error.source()).map(ToString::to_string).collect();
+        redacted::text(&causes.join(": "))
+    };
+    // The error is the user's.
+    let text = catch_unwind(AssertUnwindSafe(text));
+    let mut text = text.unwrap_or_else(|_| "the text of an error panicked".to_owned());
     // PostgreSQL has no texts with it.
     text.retain(|c| c != '\0');
     let fits = (0..=LONGEST.min(text.len())).rev();

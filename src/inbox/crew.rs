@@ -223,9 +223,11 @@ where
         until.checked_sub(left).unwrap_or(until)
     }
 
-    fn after(&self, time: Duration) -> Instant {
+    /// Leaves time to renew leases, however short they are.
+    fn after_pause(&self) -> Instant {
         let now = self.clock.instant();
-        now.checked_add(time).unwrap_or(now)
+        let pause = PAUSE.min(self.worker.lease.mul_f64(0.1));
+        now.checked_add(pause).unwrap_or(now)
     }
 
     /// Aborts the handlers of earlier claims on an entry, whose leases have ended by the clock of the store.
@@ -279,7 +281,7 @@ where
                 span::store_failed(&error);
                 let told = |change: &Change| !matches!(change.fate, Fate::Renew);
                 self.ended.extend(round.changes.into_iter().filter(told));
-                self.paused_until = now.checked_add(PAUSE);
+                self.paused_until = Some(self.after_pause());
                 // What was asked for may have been taken all the same.
                 self.look_at = now;
                 return (Vec::new(), until);
@@ -310,7 +312,7 @@ where
     }
 
     fn changed(&mut self, change: &Change, held: Option<bool>, until: Instant) {
-        let (soon, renew_at) = (self.after(PAUSE), self.renew_at(until));
+        let (soon, renew_at) = (self.after_pause(), self.renew_at(until));
         let key = key(&change.claim);
         let Some(entry) = self.held.get_mut(&key) else {
             return;
@@ -320,6 +322,11 @@ where
             (Fate::Renew, Some(false)) if entry.needs_lease() => entry.handler.abort(),
             (Fate::Renew, Some(false)) => {}
             (Fate::Renew, None) => entry.renew_at = soon,
+            (_, None) => {
+                // A transaction that the handler has left behind has the entry.
+                self.ended.push(change.clone());
+                self.paused_until = Some(soon);
+            }
             _ => drop(self.held.remove(&key)),
         }
     }

@@ -185,7 +185,7 @@ pub enum Fate {
 #[derive(Debug, Default)]
 pub struct Taken {
     /// For each change, in their order, true if it was made and false if its claim is held no longer. `None`
-    /// for a renewal that has to wait, because the handler's own transaction has the entry.
+    /// if it has to wait, because the handler's own transaction has the entry.
     pub held: Vec<Option<bool>>,
     /// The entries that were taken.
     pub entries: Vec<Entry>,

@@ -7,6 +7,9 @@ use crate::{
     store::StoreError,
 };
 
+/// What timers and clocks can represent, with a large margin.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Handles the deliveries of an [`Inbox`], several at a time.
 ///
 /// A worker takes deliveries that are due under a lease, which it renews while their handlers run. A
@@ -77,8 +80,9 @@ impl Worker {
         Self { lease, ..self }
     }
 
-    /// Sets the time that an attempt may take: 15 min by default.
+    /// Sets the time that an attempt may take: 15 min by default, at most a year.
     pub fn attempt_timeout(self, attempt_timeout: Duration) -> Self {
+        let attempt_timeout = attempt_timeout.min(YEAR);
         Self {
             attempt_timeout,
             ..self
@@ -104,9 +108,9 @@ impl Worker {
     }
 
     /// Sets the time after which the worker looks for deliveries that other processes have stored: 1 s by
-    /// default, at least 1 ms. Those of its own process it takes at once.
+    /// default, 1 ms to a year. Those of its own process it takes at once.
     pub fn poll_interval(self, poll_interval: Duration) -> Self {
-        let poll_interval = poll_interval.max(Duration::from_millis(1));
+        let poll_interval = poll_interval.clamp(Duration::from_millis(1), YEAR);
         Self {
             poll_interval,
             ..self

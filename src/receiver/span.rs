@@ -7,8 +7,6 @@ use std::{error::Error, fmt};
 #[cfg(feature = "tracing")]
 use tracing::{Instrument as _, field::Empty};
 
-#[cfg(feature = "inbox")]
-use super::HandlerError;
 use super::Reply;
 #[cfg(feature = "tracing")]
 use super::handler_error::chain;
@@ -95,9 +93,9 @@ impl Span {
 #[cfg(all(feature = "tracing", feature = "inbox"))]
 impl Span {
     /// `outcome` is one of `processed`, `retried`, `dead` and `lease_lost`.
-    pub(crate) fn ended(&self, outcome: &'static str, error: Option<&HandlerError>) {
+    pub(crate) fn ended(&self, outcome: &'static str, cause: Option<&str>) {
         self.0.record("outcome", outcome);
-        let cause = error.map(|error| tracing::field::display(Chain(error.source())));
+        let cause = cause.map(tracing::field::display);
         match outcome {
             "dead" => tracing::error!(parent: &self.0, outcome, cause, "ended"),
             "processed" => tracing::info!(parent: &self.0, outcome, cause, "ended"),
@@ -147,5 +145,5 @@ impl Span {
     }
 
     #[cfg(feature = "inbox")]
-    pub(crate) fn ended(&self, _: &'static str, _: Option<&HandlerError>) {}
+    pub(crate) fn ended(&self, _: &'static str, _: Option<&str>) {}
 }

@@ -508,3 +508,29 @@ impl Drop for Ended<'_> {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
+
+#[derive(Debug)]
+struct Mute;
+
+impl std::fmt::Display for Mute {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("it has no text")
+    }
+}
+
+impl std::error::Error for Mute {}
+
+#[tokio::test]
+async fn neither_an_error_without_a_text_nor_an_endless_time_ends_a_worker() {
+    let place = Site::sqlite();
+    place.accept("msg_1").await;
+    let stop = until("sqlite", async || place.stats().await == [0, 0, 0, 1]);
+    let handler = async |_: Received<'static>| Err::<(), _>(Mute);
+    let worker = place.worker().max_attempts(1);
+    let worker = worker
+        .attempt_timeout(Duration::MAX)
+        .poll_interval(Duration::MAX);
+    worker.run(handler, stop).await;
+    let letters = place.inbox.dead_letters(0, 1).await.unwrap();
+    assert_eq!(letters[0].cause, "the text of an error panicked");
+}

@@ -92,3 +92,44 @@ async fn a_handler_that_never_ends_its_transaction_loses_its_own_lease_alone() {
     let counts = ["never_ends", "slow_1", "slow_2"].map(|id| seen.count(id));
     assert_eq!(counts, [2, 1, 1]);
 }
+
+/// The handler has failed, and a task of its own still has the entry.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_a_handler_has_left_behind_holds_up_its_own_entry_alone() {
+    let Some(place) = Site::postgres().await else {
+        return;
+    };
+    let seen = Seen::default();
+    for id in ["left_behind", "slow"] {
+        place.accept(id).await;
+    }
+    let handler =
+        async |received: Received<'static>| match (received.delivery().id(), seen.add(&received)) {
+            ("left_behind", 1) => {
+                let (url, claim) = (place.url.clone(), received.claim().clone());
+                let (told, locked) = tokio::sync::oneshot::channel();
+                tokio::spawn(async move {
+                    let mut client = client(&url).await;
+                    let transaction = client.transaction().await.unwrap();
+                    PostgresStore::complete_in(&transaction, &claim)
+                        .await
+                        .unwrap();
+                    told.send(()).unwrap();
+                    tokio::time::sleep(4 * SECOND).await;
+                    transaction.rollback().await.unwrap();
+                });
+                locked.await.unwrap();
+                Err("no luck".into())
+            }
+            ("left_behind", _) => Ok(()),
+            _ => {
+                // Its lease is renewed meanwhile.
+                tokio::time::sleep(3 * SECOND).await;
+                Ok::<_, HandlerError>(())
+            }
+        };
+    let stop = until("postgres", async || place.stats().await == [0; 4]);
+    place.worker().lease(SECOND).run(handler, stop).await;
+    let counts = ["left_behind", "slow"].map(|id| seen.count(id));
+    assert_eq!(counts, [2, 1]);
+}

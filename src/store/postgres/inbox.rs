@@ -73,12 +73,12 @@ const ACCEPT: &str = concat!(
 ///
 /// Of the changes, `$1` are the ids, `$2` the fencing tokens, `$3` the fates, `$4` the seconds of these, `$5`
 /// the causes. `$6` is the namespace, `$7` the most entries to take, `$8` their lease in seconds. Returns a
-/// row for each change that was made (`key` null), each entry, and each renewal that has to wait (`attempts`
+/// row for each change that was made (`key` null), each entry, and each change that has to wait (`attempts`
 /// zero), and one with the seconds until the next entry is due (`id` null).
 ///
-/// All parts see the same snapshot, so the next one is looked for among those that were not due. A renewal
-/// does not wait for the handler's own transaction, in which the entry may be removed: else one handler
-/// would cost the others their leases. The token of an entry that is put back changes, so that whoever had
+/// All parts see the same snapshot, so the next one is looked for among those that were not due. No change
+/// waits for a handler's own transaction, in which the entry may be removed: else one handler would cost the
+/// others their leases. The token of an entry that is put back changes, so that whoever had
 /// the claim has it no longer.
 const ROUND: &str = "
     WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
@@ -88,12 +88,13 @@ const ROUND: &str = "
     ),
     free AS MATERIALIZED (
         SELECT id FROM gemini_webhook_inbox
-        WHERE id = ANY (ARRAY(SELECT id FROM changes WHERE fate = 'renew'))
+        WHERE id = ANY ($1)
         FOR UPDATE SKIP LOCKED
     ),
     removed AS (
         DELETE FROM gemini_webhook_inbox AS entry USING changes AS change
         WHERE entry.id = change.id AND entry.fencing_token = change.token AND change.fate = 'remove'
+            AND entry.id IN (SELECT id FROM free)
         RETURNING entry.id
     ),
     changed AS (
@@ -106,7 +107,7 @@ const ROUND: &str = "
             cause = coalesce(change.cause, entry.cause)
         FROM changes AS change, clock
         WHERE entry.id = change.id AND entry.fencing_token = change.token AND change.fate <> 'remove'
-            AND (change.fate <> 'renew' OR entry.id IN (SELECT id FROM free))
+            AND entry.id IN (SELECT id FROM free)
         RETURNING entry.id
     ),
     taken AS (
@@ -134,8 +135,7 @@ const ROUND: &str = "
     UNION ALL SELECT id, NULL, NULL, NULL, NULL, NULL, NULL FROM changed
     UNION ALL SELECT entry.id, NULL, NULL, 0, NULL, NULL, NULL
     FROM gemini_webhook_inbox AS entry JOIN changes AS change USING (id)
-    WHERE entry.fencing_token = change.token AND change.fate = 'renew'
-        AND entry.id NOT IN (SELECT id FROM free)
+    WHERE entry.fencing_token = change.token AND entry.id NOT IN (SELECT id FROM free)
     UNION ALL SELECT id, key, fencing_token, attempts, envelope, payload, NULL FROM taken
     UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, (
         SELECT extract(epoch FROM due_at - now)::float8 FROM gemini_webhook_inbox

@@ -115,12 +115,13 @@ where
             let mut taken = None;
             let mut ends = Vec::new();
             poll_fn(|context| {
+                // Before the handlers, which may use up all that the runtime grants a task at a time.
+                taken = self.poll_round(context);
                 ends = finished(&mut running, context);
                 if !self.stopping && shutdown.as_mut().poll(context).is_ready() {
                     self.stopping = true;
                     return Poll::Ready(());
                 }
-                taken = self.poll_round(context);
                 let woken = alarm
                     .as_mut()
                     .is_some_and(|alarm| Pin::new(alarm).poll(context).is_ready());
